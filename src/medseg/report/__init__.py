@@ -1,0 +1,1 @@
+"""Showing what a model does: contours, a terminal table, one HTML file."""
