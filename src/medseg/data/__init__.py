@@ -1,0 +1,1 @@
+"""Datasets: reading them in place, checking them and splitting them."""
