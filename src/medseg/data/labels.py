@@ -24,8 +24,10 @@ Snap = Literal["auto", "always", "never"]
 _EXAMPLE = '{"background": 0, "nucleus": 255} or {"background": [0, 0, 0], "tumour": [255, 0, 0]}'
 _GREY_TO_COLOUR = 0x010101
 
-# JPEG leaves its mark within about this many grey values of the true one.
-_RINGING = 12
+# JPEG shifts a flat level by at most _SHIFT grey values and piles up ringing, clipped to 0 or 255,
+# within _RINGING of it.
+_SHIFT = 12
+_RINGING = 20
 
 
 def read_labels_file(path: Path) -> LabelMap:
@@ -167,6 +169,12 @@ def infer_label_map(
             f"Name them in {LABELS_FILE}, e.g. {_labels_json(pooled, rgb=True)}",
         )
     values = _peaks(pooled) if lossy else _recurring_values(counts)
+    if lossy and len(values) < 2 and max(pooled) > _RINGING:
+        raise DataError(
+            where,
+            "the masks are JPEG or lossy WebP and show no clear grey levels",
+            f"Declare the levels in {LABELS_FILE}, e.g. {_EXAMPLE}",
+        )
     if len(values) < 2:
         only = values[0] if values else 0
         raise DataError(
@@ -220,7 +228,7 @@ def _peaks(pooled: Mapping[int, int]) -> list[int]:
         stands_out = window.argmax() == _RINGING and peak > 5 * surroundings
         if stands_out and core >= 0.0005 * histogram.sum():
             found.append(value)
-    snapped = {0 if v <= _RINGING else 255 if v >= 255 - _RINGING else v for v in found}
+    snapped = {0 if v <= _SHIFT else 255 if v >= 255 - _SHIFT else v for v in found}
     return sorted(snapped)
 
 
@@ -307,7 +315,7 @@ def decode_mask(indices: NDArray[Any], labels: LabelMap) -> NDArray[np.unsignedi
     """
     if indices.size and (indices.min() < 0 or indices.max() >= len(labels.labels)):
         raise ValueError(f"class indices go from {indices.min()} to {indices.max()}")
-    values = np.array(labels.values, np.int32)[indices]
+    values: NDArray[np.int32] = np.array(labels.values, np.int32)[indices]
     if labels.rgb:
         return unpack_colours(values)
     return values.astype(np.uint16 if max(labels.values) > 255 else np.uint8)

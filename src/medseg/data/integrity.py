@@ -1,0 +1,430 @@
+"""Looking at every file of a dataset once and saying all that is wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.data.case import Case, Dataset, LabelMap, Problem
+from medseg.data.io import MAX_PIXELS, MaskFile, is_rotated, read_image, read_mask
+from medseg.data.labels import (
+    Snap,
+    classify,
+    count_values,
+    describe_unexpected,
+    infer_label_map,
+    should_snap,
+    stored_values,
+)
+from medseg.errors import DataError
+
+_MAX_WORKERS = 8
+
+# A mask with more values is no label mask; keeping them all would let memory grow with the images.
+_MAX_VALUES_KEPT = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class CaseFacts:
+    """What is known of a case whose files can be used.
+
+    Attributes:
+        id: the case's id.
+        image_sha256: of the image file.
+        mask_sha256: of the mask file; None when the case is unlabelled.
+        content: SHA-256 of the decoded image: equal for equal pixels in different files.
+        height: in pixels, after EXIF rotation.
+        width: in pixels, after EXIF rotation.
+        pixels: mask pixels of each class, in the order of the label map; empty when unlabelled.
+    """
+
+    id: str
+    image_sha256: str
+    mask_sha256: str | None
+    content: str
+    height: int
+    width: int
+    pixels: tuple[int, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the case has a mask that shows nothing."""
+        return bool(self.pixels) and not any(self.pixels[1:])
+
+    @property
+    def is_all_foreground(self) -> bool:
+        """Whether the case has a mask without background."""
+        return bool(self.pixels) and self.pixels[0] == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What :func:`check_dataset` found.
+
+    Attributes:
+        dataset: what was checked.
+        labels: declared or inferred; None when neither worked, which is then an error problem.
+        channels: 1 when every image is grey or has three equal channels, else 3.
+        cases: the cases whose files can be used, by id, including unlabelled ones.
+        problems: the layout's first, then those of single files, then those of the whole.
+    """
+
+    dataset: Dataset
+    labels: LabelMap | None
+    channels: int
+    cases: tuple[CaseFacts, ...]
+    problems: tuple[Problem, ...]
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        return tuple(problem for problem in self.problems if problem.severity == "error")
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        return tuple(problem for problem in self.problems if problem.severity == "warning")
+
+    @property
+    def usable(self) -> tuple[Case, ...]:
+        """The labelled cases whose image and mask are readable, fit and hold only known values."""
+        ids = {facts.id for facts in self.cases if facts.pixels}
+        return tuple(case for case in self.dataset.cases if case.id in ids)
+
+    @property
+    def contents(self) -> dict[str, str]:
+        """Case id to content hash, as :func:`medseg.data.splits.make_split` takes it."""
+        return {facts.id: facts.content for facts in self.cases}
+
+    def to_json(self) -> dict[str, Any]:
+        """The survey as plain dicts, lists, numbers and text."""
+        labels = self.labels
+        return {
+            "root": str(self.dataset.root),
+            "layout": self.dataset.layout,
+            "reason": self.dataset.reason,
+            "channels": self.channels,
+            "labels": None
+            if labels is None
+            else [{"name": label.name, "value": label.value} for label in labels.labels],
+            "rgb": labels is not None and labels.rgb,
+            "cases": [
+                {name: getattr(facts, name) for name in CaseFacts.__slots__} for facts in self.cases
+            ],
+            "empty_masks": [facts.id for facts in self.cases if facts.is_empty],
+            "all_foreground": [facts.id for facts in self.cases if facts.is_all_foreground],
+            "problems": [
+                {name: getattr(problem, name) for name in Problem.__slots__}
+                for problem in self.problems
+            ],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Mask:
+    """A mask's summary: the commonest values with their pixel counts, in terms of ``rgb``."""
+
+    sha256: str
+    content: str
+    values: NDArray[np.int32]
+    counts: NDArray[np.int64]
+    rgb: bool
+    lossy: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What one look at a case's files showed; pixels are not kept."""
+
+    case: Case
+    image_sha256: str = ""
+    content: str = ""
+    size: tuple[int, int] = (0, 0)
+    grey: bool = True
+    mask: _Mask | None = None
+    problems: tuple[Problem, ...] = ()
+
+
+def check_dataset(
+    dataset: Dataset,
+    *,
+    snap: Snap = "auto",
+    max_pixels: int = MAX_PIXELS,
+    progress: Callable[[int, int], None] | None = None,
+    workers: int | None = None,
+) -> Survey:
+    """Read every image and mask once and list every problem.
+
+    Args:
+        dataset: of :func:`medseg.data.layouts.open_dataset`.
+        snap: whether mask values that no class has go to the nearest class; ``auto`` does so in
+            lossy files only.
+        max_pixels: larger images are errors.
+        progress: called in this thread with (cases done, all cases).
+        workers: threads; by default one a core, at most 8.
+
+    Returns:
+        The survey; problems never raise.
+    """
+    look = partial(_look, labels=dataset.labels, max_pixels=max_pixels)
+    looks = []
+    with ThreadPoolExecutor(workers or min(_MAX_WORKERS, os.cpu_count() or 1)) as pool:
+        for done, seen in enumerate(pool.map(look, dataset.cases), start=1):
+            looks.append(seen)
+            if progress is not None:
+                progress(done, len(dataset.cases))
+    problems = [*dataset.problems]
+    for seen in looks:
+        problems += seen.problems
+    labels, wrong = _labels(dataset, looks)
+    problems += wrong
+    facts = []
+    for seen in looks:
+        if seen.problems:
+            continue
+        pixels, wrong = _class_pixels(seen, labels, snap)
+        problems += wrong
+        if not wrong:
+            facts.append(_facts(seen, pixels))
+    problems += _lossy_masks(dataset, looks, labels, snap)
+    problems += _suspicious_masks(dataset, facts, labels)
+    problems += _repeated_images(looks)
+    problems += _divided_patients(dataset.cases)
+    channels = 1 if all(seen.grey for seen in looks) else 3
+    return Survey(dataset, labels, channels, tuple(facts), tuple(problems))
+
+
+def _look(case: Case, *, labels: LabelMap | None, max_pixels: int) -> _Look:
+    problems = []
+    image = mask = None
+    try:
+        image = read_image(case.image, max_pixels=max_pixels)
+    except DataError as error:
+        problems.append(_unreadable("image", error))
+    try:
+        mask = read_mask(case.mask, max_pixels=max_pixels) if case.mask else None
+    except DataError as error:
+        problems.append(_unreadable("mask", error))
+    if image is None:
+        return _Look(case, problems=tuple(problems))
+    if mask is not None and mask.values.shape != image.shape[:2]:
+        problems.append(_size_mismatch(case, image, mask))
+    grey = image.shape[2] == 1 or (
+        np.array_equal(image[..., 0], image[..., 1])
+        and np.array_equal(image[..., 0], image[..., 2])
+    )
+    return _Look(
+        case,
+        _file_sha256(case.image),
+        _content(image[..., :1] if grey else image),
+        (image.shape[0], image.shape[1]),
+        grey,
+        None if mask is None or case.mask is None else _summary(case.mask, mask, labels),
+        tuple(problems),
+    )
+
+
+def _summary(path: Path, mask: MaskFile, labels: LabelMap | None) -> _Mask:
+    rgb = mask.rgb or (labels is not None and labels.rgb)
+    histogram = count_values(MaskFile(stored_values(mask, rgb=rgb), rgb=rgb, lossy=mask.lossy))
+    common = sorted(histogram.items(), key=lambda item: -item[1])
+    if labels is None or not mask.lossy:
+        common = common[:_MAX_VALUES_KEPT]
+    values = np.array([value for value, _ in common], np.int32)
+    counts = np.array([count for _, count in common], np.int64)
+    return _Mask(_file_sha256(path), _content(mask.values), values, counts, rgb, mask.lossy)
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _content(array: NDArray[Any]) -> str:
+    digest = hashlib.sha256(f"{array.shape}".encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _unreadable(what: str, error: DataError) -> Problem:
+    return Problem("error", f"unreadable-{what}", error.where, error.found, error.remedy)
+
+
+def _size_mismatch(case: Case, image: NDArray[np.uint8], mask: MaskFile) -> Problem:
+    height, width = image.shape[:2]
+    mask_height, mask_width = mask.values.shape
+    found = f"the mask is {mask_width} x {mask_height} pixels, the image {width} x {height}"
+    remedy = "Export the mask at the size of its image"
+    if (mask_height, mask_width) == (width, height) and is_rotated(case.image):
+        found += "; the mask fits the image before its EXIF rotation"
+        remedy = "Turn the mask as the image's EXIF orientation says, or remove that tag"
+    return Problem("error", "size-mismatch", str(case.mask), found, remedy)
+
+
+def _labels(dataset: Dataset, looks: list[_Look]) -> tuple[LabelMap | None, list[Problem]]:
+    """The declared label map, or one inferred from the masks of the commoner kind."""
+    if dataset.labels is not None:
+        return dataset.labels, []
+    masks = {seen.case.id: seen.mask for seen in looks if seen.mask is not None}
+    lossy = 2 * sum(mask.lossy for mask in masks.values()) > len(masks)
+    rgb = any(mask.rgb for mask in masks.values())
+    counts: Mapping[str, Mapping[int, int]] = {
+        case_id: _histogram(mask, rgb=rgb)
+        for case_id, mask in masks.items()
+        if rgb or mask.lossy == lossy
+    }
+    try:
+        return infer_label_map(counts, lossy, rgb, where=dataset.root), []
+    except DataError as error:
+        return None, [Problem("error", "labels", error.where, error.found, error.remedy)]
+
+
+def _histogram(mask: _Mask, *, rgb: bool) -> dict[int, int]:
+    values = mask.values if mask.rgb or not rgb else mask.values * 0x010101
+    return dict(zip(values.tolist(), mask.counts.tolist(), strict=True))
+
+
+def _class_pixels(
+    seen: _Look, labels: LabelMap | None, snap: Snap
+) -> tuple[tuple[int, ...], list[Problem]]:
+    """Pixels of each class, or the problem with the mask's values."""
+    if seen.mask is None or labels is None:
+        return (), []
+    indices = classify(seen.mask.values, labels, snap=should_snap(snap, lossy=seen.mask.lossy))
+    unknown = indices < 0
+    if unknown.any():
+        values, counts = seen.mask.values[unknown], seen.mask.counts[unknown]
+        found, remedy = describe_unexpected(
+            dict(zip(values.tolist(), counts.tolist(), strict=True)), labels
+        )
+        return (), [Problem("error", "unexpected-values", str(seen.case.mask), found, remedy)]
+    pixels = np.zeros(len(labels.labels), np.int64)
+    np.add.at(pixels, indices, seen.mask.counts)
+    return tuple(pixels.tolist()), []
+
+
+def _facts(seen: _Look, pixels: tuple[int, ...]) -> CaseFacts:
+    return CaseFacts(
+        seen.case.id,
+        seen.image_sha256,
+        None if seen.mask is None else seen.mask.sha256,
+        seen.content,
+        *seen.size,
+        pixels,
+    )
+
+
+def _lossy_masks(
+    dataset: Dataset, looks: list[_Look], labels: LabelMap | None, snap: Snap
+) -> Iterator[Problem]:
+    lossy = [seen for seen in looks if seen.mask is not None and seen.mask.lossy]
+    if not lossy or labels is None or snap == "never":
+        return
+    levels = ", ".join(f"#{v:06x}" if labels.rgb else str(v) for v in labels.values)
+    yield Problem(
+        "warning",
+        "lossy-masks",
+        str(dataset.root),
+        f"{len(lossy)} masks are JPEG or lossy WebP: their values were snapped to {{{levels}}}",
+        "Outlines may be off by a pixel; use the original masks if they exist",
+    )
+
+
+def _suspicious_masks(
+    dataset: Dataset, facts: list[CaseFacts], labels: LabelMap | None
+) -> Iterator[Problem]:
+    empty = [item.id for item in facts if item.is_empty]
+    full = [item.id for item in facts if item.is_all_foreground]
+    if empty:
+        yield Problem(
+            "warning",
+            "empty-mask",
+            str(dataset.root),
+            f"{len(empty)} masks are empty: {_shorten(empty)}",
+            "Fine if nothing is to be seen there; otherwise label or remove them",
+        )
+    if full:
+        yield Problem(
+            "warning",
+            "all-foreground",
+            str(dataset.root),
+            f"{len(full)} masks have no background: {_shorten(full)}",
+            "Check that the mask is not inverted or missing",
+        )
+    labelled = [item.pixels for item in facts if item.pixels]
+    if labels is None or not labelled:
+        return
+    for index, label in enumerate(labels.foreground, start=1):
+        if not any(pixels[index] for pixels in labelled):
+            yield Problem(
+                "warning",
+                "absent-class",
+                str(dataset.root),
+                f"no mask shows '{label.name}' (value {label.value})",
+                "It cannot be learnt; remove it from labels.json or correct its value",
+            )
+
+
+def _repeated_images(looks: list[_Look]) -> Iterator[Problem]:
+    same: dict[str, list[_Look]] = defaultdict(list)
+    for seen in looks:
+        if seen.content:
+            same[seen.content].append(seen)
+    for group in same.values():
+        if len(group) < 2:
+            continue
+        first, others = group[0].case, ", ".join(seen.case.id for seen in group[1:])
+        masks = {seen.mask.content for seen in group if seen.mask is not None}
+        if len(masks) > 1:
+            yield Problem(
+                "warning",
+                "same-image-different-masks",
+                first.id,
+                f"has the same pixels as {others}, but another mask",
+                "Decide which mask is right and remove the others",
+            )
+        else:
+            yield Problem(
+                "warning",
+                "duplicate-image",
+                first.id,
+                f"has the same pixels as {others}",
+                "Remove the copies; until then they stay on one side of the split",
+            )
+        parts = {seen.case.split for seen in group if seen.case.split is not None}
+        if len(parts) > 1:
+            yield Problem(
+                "error",
+                "image-in-two-splits",
+                first.id,
+                f"the same image as {others} is in {' and '.join(sorted(parts))}",
+                "Remove the copy from one part: scores would be too good",
+            )
+
+
+def _divided_patients(cases: Iterable[Case]) -> Iterator[Problem]:
+    parts: dict[str, set[str]] = defaultdict(set)
+    for case in cases:
+        if case.patient is not None and case.split is not None:
+            parts[case.patient].add(case.split)
+    for patient, names in sorted(parts.items()):
+        if len(names) > 1:
+            yield Problem(
+                "error",
+                "patient-in-two-splits",
+                patient,
+                f"has cases in {' and '.join(sorted(names))}",
+                "Move all cases of a patient to one part: scores would be too good",
+            )
+
+
+def _shorten(names: list[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (" ..." if len(names) > most else "")

@@ -1,0 +1,110 @@
+"""Conventions for dataset files on disk. Files are read where they are, never copied.
+
+A layout is a module with two functions, :class:`Layout`. A new one is a file beside this one and
+a line in ``LAYOUTS``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from medseg.data.case import Case, Dataset
+from medseg.data.layouts import folders, manifest
+from medseg.errors import DataError, nearest
+
+__all__ = ["LAYOUTS", "Layout", "open_dataset"]
+
+
+class Layout(Protocol):
+    """What a layout's module provides."""
+
+    def recognise(self, root: Path) -> str | None:
+        """Why ``root`` follows this layout, in words, or None when it does not."""
+
+    def read(self, root: Path) -> Dataset:
+        """List the cases below ``root``.
+
+        Raises:
+            DataError: there is nothing to read.
+        """
+
+
+LAYOUTS: Mapping[str, Layout] = {"manifest": manifest, "folders": folders}
+"""Tried in this order."""
+
+_HELP = (
+    "Give a folder with images/ and masks/ (optionally inside train/, val/ and test/), a folder "
+    "where masks are named like their image plus _mask, or a CSV file with the columns image and "
+    "mask"
+)
+
+
+def open_dataset(path: Path, *, layout: str = "auto", group_pattern: str | None = None) -> Dataset:
+    """List the cases of a dataset without reading any image.
+
+    Args:
+        path: a folder, or a manifest file.
+        layout: a name in ``LAYOUTS``, or ``auto`` for the first that recognises ``path``.
+        group_pattern: a regular expression searched in each case id. Its first group, or else the
+            whole match, becomes the patient id.
+
+    Raises:
+        DataError: nothing there, no layout recognises it, or a case id lacks the pattern.
+    """
+    if layout not in ("auto", *LAYOUTS):
+        raise DataError("layout", f"there is no '{layout}'", nearest(layout, ("auto", *LAYOUTS)))
+    if not path.exists():
+        raise DataError(path, "does not exist", "Check the name of the dataset's folder")
+    chosen = layout if layout != "auto" else _recognised(path)
+    dataset = LAYOUTS[chosen].read(path)
+    if group_pattern is None:
+        return dataset
+    return replace(dataset, cases=_with_patients(dataset.cases, group_pattern))
+
+
+def _recognised(path: Path) -> str:
+    for name, layout in LAYOUTS.items():
+        if layout.recognise(path) is not None:
+            return name
+    raise DataError(path, f"is not a dataset that medseg knows: {_describe(path)}", _HELP)
+
+
+def _describe(path: Path) -> str:
+    if not path.is_dir():
+        return f"it is a {path.suffix or 'nameless'} file"
+    entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+    if not entries:
+        return "the folder is empty"
+    inside = [f"{entry.name}/" for entry in entries if entry.is_dir()]
+    kinds = Counter(entry.suffix.lower() or "no suffix" for entry in entries if entry.is_file())
+    shown = ", ".join(inside[:8]) + (" ..." if len(inside) > 8 else "")
+    files = ", ".join(f"{count} files ({suffix})" for suffix, count in kinds.most_common(4))
+    return f"it holds {' and '.join(filter(None, [shown, files]))}"
+
+
+def _with_patients(cases: tuple[Case, ...], group_pattern: str) -> tuple[Case, ...]:
+    try:
+        pattern = re.compile(group_pattern)
+    except re.error as error:
+        raise DataError(
+            "group pattern",
+            f"'{group_pattern}' is not a regular expression ({error})",
+            "Correct it",
+        ) from error
+    grouped = []
+    for case in cases:
+        match = pattern.search(case.id)
+        patient = match and (match.group(1) if pattern.groups else match.group(0))
+        if not patient:
+            raise DataError(
+                "group pattern",
+                f"'{group_pattern}' is not found in the case '{case.id}'",
+                r"Every case id must contain it, e.g. 'patient\d+'",
+            )
+        grouped.append(replace(case, patient=patient))
+    return tuple(grouped)
