@@ -34,9 +34,9 @@ def look(path: Path) -> Look:
 
 def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Each row with mean 0 and length 1, so that products are correlations."""
-    rows = rows - rows.mean(-1, keepdims=True)
-    length = np.linalg.norm(rows, axis=-1, keepdims=True).astype(np.float32)
-    return rows / (length + np.float32(1e-6))
+    centred: NDArray[np.float32] = rows - rows.mean(-1, keepdims=True)
+    centred /= np.linalg.norm(centred, axis=-1, keepdims=True) + 1e-6
+    return centred
 
 
 def fields(paths: list[Path]) -> list[list[Path]]:
