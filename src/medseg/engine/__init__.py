@@ -1,0 +1,1 @@
+"""The one training loop: devices, precision, distribution, checkpoints, resume, logging."""

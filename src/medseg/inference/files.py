@@ -1,0 +1,256 @@
+"""Predicting many files: streaming, resumable, and not stopped by a bad one."""
+
+from __future__ import annotations
+
+import glob
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from medseg.data.io import is_image_file, read_image, write_mask
+from medseg.data.labels import decode_mask
+from medseg.data.layouts import open_dataset
+from medseg.errors import DataError, MedsegError
+from medseg.files import atomic_path, write_text
+from medseg.inference.predictor import Model
+from medseg.report.overlay import draw_contours
+
+MANIFEST = "predictions.json"
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """What is written for each image, and how it is computed."""
+
+    tta: bool = False
+    overlay: bool = False
+    probabilities: bool = False
+
+
+@dataclass
+class PredictionReport:
+    """What happened to each input.
+
+    Attributes:
+        written: images predicted in this call.
+        skipped: images whose mask was already there.
+        failed: unreadable images, with the reason.
+    """
+
+    written: int = 0
+    skipped: int = 0
+    failed: list[tuple[Path, str]] = field(default_factory=list)
+
+
+def find_inputs(inputs: Sequence[str | Path]) -> dict[str, Path]:
+    """Image files by the name, without suffix, of the mask to write.
+
+    A file is named by its stem; images in a folder keep their place below it; a dataset folder
+    contributes its images under their case ids; a pattern (``*.png``) is expanded.
+
+    Raises:
+        DataError: nothing found for an input, or two images would get the same mask.
+    """
+    found: dict[str, Path] = {}
+    for item in inputs:
+        for name, path in _expand(str(item)):
+            if name in found and found[name] != path:
+                raise DataError(
+                    path,
+                    f"its mask would have the same name as that of {found[name]}",
+                    "Predict them into different output folders",
+                )
+            found[name] = path
+    return found
+
+
+def _expand(item: str) -> list[tuple[str, Path]]:
+    path = Path(item)
+    if path.is_file() and path.suffix.lower() != ".csv":
+        return [(path.stem, path)]
+    if path.exists():
+        try:
+            return [(case.id, case.image) for case in open_dataset(path).cases]
+        except DataError:
+            images = sorted(p for p in path.rglob("*") if is_image_file(p))
+        if not images:
+            raise DataError(path, "there are no images in it", "Name a folder with images")
+        return [(p.relative_to(path).with_suffix("").as_posix(), p) for p in images]
+    matches = sorted(Path(m) for m in glob.glob(item, recursive=True))
+    if not matches:
+        raise DataError(item, "there is no such file or folder", "Check the path")
+    return [(p.stem, p) for p in matches if is_image_file(p)]
+
+
+@dataclass(frozen=True)
+class _Read:
+    """An image on its way: decoded, pre-processed."""
+
+    name: str
+    image: NDArray[np.uint8]
+    tensor: Tensor
+
+
+def predict_files(
+    model: Model,
+    inputs: Sequence[str | Path],
+    output: str | Path,
+    *,
+    options: PredictOptions = PredictOptions(),
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> PredictionReport:
+    """Write a mask for every image, in the image's own size, with the training masks' values.
+
+    ``OUT/name.png`` is the mask, ``OUT/overlay/name.png`` a contour picture,
+    ``OUT/probabilities/name.npz`` holds ``probabilities`` ``(K, H, W)`` float16. Images are read
+    and masks written in the background while the network runs; a few are in memory at a time.
+    Masks that are already there are not made again.
+
+    Args:
+        model: from :func:`medseg.load`.
+        inputs: image files, folders, dataset folders, or patterns.
+        output: folder, made when missing.
+        options: what to write and how.
+        overwrite: make masks again that are already there.
+        progress: called with (done, total).
+
+    Returns:
+        Counts, and the files that could not be read.
+
+    Raises:
+        DataError: an input does not exist, or two would get the same name.
+        MedsegError: the output cannot be written, or holds masks of another model.
+    """
+    found = find_inputs(inputs)
+    folder = Path(output)
+    _claim(folder, model, options, overwrite)
+    report = PredictionReport()
+    todo = {
+        name: path
+        for name, path in found.items()
+        if overwrite or not all(p.is_file() for p in _outputs(folder, name, options))
+    }
+    report.skipped = len(found) - len(todo)
+    if progress is not None:
+        progress(report.skipped, len(found))
+
+    with ThreadPoolExecutor(2) as readers, ThreadPoolExecutor(2) as writers:
+
+        def read(item: tuple[str, Path]) -> _Read:
+            name, path = item
+            image = read_image(path)
+            return _Read(name, image, model.preprocess(image))
+
+        writing: deque[Future[None]] = deque()
+        batch: list[_Read] = []
+
+        def flush() -> None:
+            tensors = torch.stack([each.tensor for each in batch])
+            for each, logits in zip(batch, model.logits(tensors, tta=options.tta), strict=True):
+                if len(writing) > 2 * model.batch_size + 4:
+                    writing.popleft().result()
+                writing.append(writers.submit(_write, model, folder, each, logits, options))
+            report.written += len(batch)
+            batch.clear()
+            if progress is not None:
+                progress(report.skipped + report.written + len(report.failed), len(found))
+
+        for (_, path), future in _ahead(readers, read, todo.items(), 2 * model.batch_size + 2):
+            try:
+                batch.append(future.result())
+            except DataError as error:
+                report.failed.append((path, f"{error.found}. {error.remedy}"))
+                continue
+            if len(batch) == model.batch_size:
+                flush()
+        if batch:
+            flush()
+        for future in writing:
+            future.result()
+    if progress is not None:
+        progress(len(found), len(found))
+    return report
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T], depth: int
+) -> Iterator[tuple[T, Future[R]]]:
+    """Futures of ``work`` over ``items`` in order, at most ``depth`` of them ahead."""
+    waiting: deque[tuple[T, Future[R]]] = deque()
+    source = iter(items)
+    for item in islice(source, depth):
+        waiting.append((item, pool.submit(work, item)))
+    while waiting:
+        yield waiting.popleft()
+        for item in islice(source, 1):
+            waiting.append((item, pool.submit(work, item)))
+
+
+def _outputs(folder: Path, name: str, options: PredictOptions) -> list[Path]:
+    paths = [folder / f"{name}.png"]
+    if options.overlay:
+        paths.append(folder / "overlay" / f"{name}.png")
+    if options.probabilities:
+        paths.append(folder / "probabilities" / f"{name}.npz")
+    return paths
+
+
+def _write(
+    model: Model, folder: Path, read: _Read, logits: Tensor, options: PredictOptions
+) -> None:
+    full = model.resize_logits(logits, (read.image.shape[0], read.image.shape[1]))
+    classes = model.classes(full)
+    if options.overlay:
+        path = folder / "overlay" / f"{read.name}.png"
+        with atomic_path(path) as part:
+            Image.fromarray(draw_contours(read.image, classes, labels=model.labels)).save(part)
+    if options.probabilities:
+        with atomic_path(folder / "probabilities" / f"{read.name}.npz") as part:
+            values = model.probabilities(full).astype(np.float16)
+            with part.open("wb") as file:
+                np.savez_compressed(file, probabilities=values)
+    # The mask comes last: a call that finds it takes the image for done.
+    write_mask(folder / f"{read.name}.png", decode_mask(classes, model.labels))
+
+
+def _claim(folder: Path, model: Model, options: PredictOptions, overwrite: bool) -> None:
+    """Note in the output folder which model fills it; refuse to mix two models' masks."""
+    path = folder / MANIFEST
+    labels = model.labels
+    entry = {
+        "model": model.manifest.weights_sha256,
+        "system": model.manifest.system,
+        "tta": options.tta,
+        "threshold": model.manifest.threshold,
+        "labels": {
+            label.name: f"#{label.value:06x}" if labels.rgb else label.value
+            for label in labels.labels
+        },
+    }
+    if path.is_file() and not overwrite:
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            before = None
+        if before != entry:
+            raise MedsegError(
+                folder,
+                "it holds masks of another model or made with other options",
+                "Choose another -o, or --overwrite them",
+            )
+    write_text(path, json.dumps(entry, indent=1, ensure_ascii=False))

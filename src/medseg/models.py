@@ -1,0 +1,92 @@
+"""Building networks by name."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from medseg import systems
+from medseg.errors import RecipeError, nearest
+
+
+def network_class(name: str) -> type[nn.Module]:
+    """The network of system ``name``, or the one network class of a Python file ``name.py``.
+
+    Raises:
+        RecipeError: no such system, or the file does not define exactly one ``nn.Module``
+            that takes ``in_channels`` and ``num_classes``.
+    """
+    if not name.endswith(".py"):
+        module_name, _, class_name = systems.load_card(name).network.partition(":")
+        found: type[nn.Module] = getattr(importlib.import_module(module_name), class_name)
+        return found
+    path = Path(name)
+    if not path.is_file():
+        raise RecipeError(f"system {name}", "there is no such file", "Give an existing .py file")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    candidates = [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value)
+        and issubclass(value, nn.Module)
+        and value.__module__ == module.__name__
+        and {"in_channels", "num_classes"} <= inspect.signature(value).parameters.keys()
+    ]
+    if len(candidates) != 1:
+        raise RecipeError(
+            f"system {name}",
+            f"it defines {len(candidates)} network classes",
+            "Define one nn.Module whose constructor takes in_channels and num_classes",
+        )
+    return candidates[0]
+
+
+def network_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of network ``name``: its defaults, the card's, then ``options``.
+
+    Raises:
+        RecipeError: an option that the network does not take.
+    """
+    parameters = inspect.signature(network_class(name)).parameters
+    known = {k: p.default for k, p in parameters.items() if k not in ("in_channels", "num_classes")}
+    for key in options:
+        if key not in known:
+            raise RecipeError(f"network.{key}", f"{name} has no such option", nearest(key, known))
+    card_options = {} if name.endswith(".py") else systems.load_card(name).options
+    return {**known, **card_options, **options}
+
+
+def create_model(
+    name: str, *, in_channels: int = 3, num_classes: int = 1, **options: Any
+) -> nn.Module:
+    """Build a network by system name.
+
+    Args:
+        name: a system (``medseg systems list``) or the path of a Python file with one network.
+        in_channels: image channels.
+        num_classes: logit channels: 1 for a binary task, else the classes incl. background.
+        **options: of the network, e.g. ``expansion=4``.
+
+    Returns:
+        A module that maps ``(B, in_channels, H, W)`` float images of any size to
+        ``(B, num_classes, H, W)`` logits.
+
+    Raises:
+        RecipeError: unknown system, option or option value.
+    """
+    build = network_class(name)
+    try:
+        return build(in_channels, num_classes, **network_options(name, options))
+    except (KeyError, TypeError, ValueError) as error:
+        raise RecipeError(
+            f"network options of {name}", str(error), f"See `medseg systems show {name}`"
+        ) from error

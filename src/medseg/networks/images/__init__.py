@@ -1,0 +1,1 @@
+"""Networks for 2D images."""

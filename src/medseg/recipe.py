@@ -1,0 +1,229 @@
+"""The recipe: the one validated, fully resolved configuration of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from medseg.data.augment import AugmentSettings
+from medseg.errors import RecipeError, nearest
+from medseg.files import write_text
+
+Auto = Literal["auto"]
+
+
+class Section(BaseModel):
+    """A part of the recipe; unknown keys are errors."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True
+    )
+
+
+class DataSettings(Section):
+    """How cases become the arrays a network sees."""
+
+    image_size: Annotated[int, Field(ge=16, le=4096)] = 256
+    """Height and width, in pixels, to which images are resized for the network."""
+    channels: Auto | Literal[1, 3] = "auto"
+    """Image channels; auto takes 1 when every image is grey."""
+    snap_masks: Literal["auto", "always", "never"] = "auto"
+    """Move unexpected mask values to the nearest label; auto does so for lossy files only."""
+    max_megapixels: Annotated[float, Field(gt=0)] = 100.0
+    """Larger images are refused before they are decoded."""
+    group_pattern: str | None = None
+    """Regular expression that finds the patient in a case id."""
+    ratios: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    """Shares of train, val and test, when the data has no published split."""
+    fold: Annotated[int, Field(ge=0)] | None = None
+    """Which fold of the cases outside test validates; None makes a plain split."""
+    folds: Annotated[int, Field(ge=2)] = 5
+    """Number of folds."""
+
+    @model_validator(mode="after")
+    def _fold_exists(self) -> Self:
+        if self.fold is not None and self.fold >= self.folds:
+            raise ValueError(
+                f"fold {self.fold} does not exist: there are folds 0..{self.folds - 1}"
+            )
+        if min(self.ratios) < 0 or abs(sum(self.ratios) - 1) > 1e-6:
+            raise ValueError(f"ratios {self.ratios} must not be negative and must sum to 1")
+        return self
+
+
+class LossSettings(Section):
+    """Weights of the loss terms."""
+
+    cross_entropy: Annotated[float, Field(ge=0)] = 1.0
+    """Binary (one logit) or categorical cross-entropy."""
+    dice: Annotated[float, Field(ge=0)] = 1.0
+    """1 - soft Dice, per image."""
+
+    @model_validator(mode="after")
+    def _something_is_minimised(self) -> Self:
+        if self.cross_entropy == 0 and self.dice == 0:
+            raise ValueError("at least one weight of the loss must be positive")
+        return self
+
+
+class OptimizerSettings(Section):
+    """AdamW (arXiv 1711.05101) with linear warm-up and cosine decay."""
+
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """At the end of the warm-up."""
+    final_learning_rate: Annotated[float, Field(ge=0)] = 1e-5
+    """At the last step."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of all steps."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    """Decoupled; not applied to biases and norms."""
+
+
+class TrainSettings(Section):
+    """How long and how."""
+
+    epochs: Auto | Annotated[int, Field(ge=1)] = "auto"
+    """auto chooses from the number of training images: 30,000 presentations, 30 to 300 epochs."""
+    batch_size: Auto | Annotated[int, Field(ge=1)] = "auto"
+    """Images per step over all processes; auto chooses from image size, device and data size."""
+    patience: Auto | Annotated[int, Field(ge=1)] = "auto"
+    """Epochs without a better validation Dice before stopping; auto: a third of the epochs."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """auto: bf16 on GPUs that have it, else fp32."""
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Largest norm of the gradient."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """Decay of the averaged weights that validate and ship; 0 ships the plain ones."""
+    tensorboard: bool = False
+    """Also write TensorBoard events (needs `pip install medseg[track]`)."""
+
+
+class PredictSettings(Section):
+    """From logits to a mask."""
+
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Foreground probability, binary tasks only; other tasks take the most probable class."""
+
+
+class Recipe(Section):
+    """Everything that determines a run besides the data and the code."""
+
+    system: str = "med2d-segnet"
+    """A system (`medseg systems list`) or the path of a Python file with one network."""
+    network: dict[str, Any] = Field(default_factory=dict)
+    """Options of the network."""
+    method: Literal["supervised"] = "supervised"
+    """The way of training."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of the split, the initial weights, the order of cases and the augmentation."""
+    data: DataSettings = DataSettings()
+    augment: AugmentSettings = AugmentSettings()
+    loss: LossSettings = LossSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    train: TrainSettings = TrainSettings()
+    predict: PredictSettings = PredictSettings()
+
+    def save(self, path: Path) -> None:
+        """Write as YAML, atomically."""
+        write_text(path, yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
+
+
+def parse_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
+    """Validate nested ``values``.
+
+    Raises:
+        RecipeError: naming the key's path, the value found and what is allowed.
+    """
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        first, *others = error.errors()
+        path = _key_path(first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise RecipeError(
+                f"{where}: {path}", "there is no such key", nearest(path, known_keys())
+            ) from error
+        raise RecipeError(
+            f"{where}: {path or 'value'}",
+            f"{first['input']!r} is not allowed",
+            " or ".join(
+                each["msg"].removeprefix("Value error, ")
+                for each in (first, *others)
+                if _key_path(each["loc"]) == path
+            ),
+        ) from error
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe written by :meth:`Recipe.save` or by hand.
+
+    Raises:
+        RecipeError: unreadable, not YAML, or not a valid recipe.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(
+            path, f"it cannot be read as YAML ({error})", "Restore it, or train again"
+        ) from error
+    if not isinstance(values, dict):
+        raise RecipeError(path, "it holds no keys", "Restore it, or train again")
+    return parse_recipe(values, str(path))
+
+
+def apply_settings(values: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
+    """``values`` with each ``a.b=c`` of ``settings`` set; ``c`` is read as YAML.
+
+    Raises:
+        RecipeError: a setting without ``=``, or a key that does not exist.
+    """
+    result: dict[str, Any] = {k: dict(v) if isinstance(v, dict) else v for k, v in values.items()}
+    known = known_keys()
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise RecipeError(f"--set {setting}", "it has no '='", "Write --set key=value")
+        if key not in known and not key.startswith("network."):
+            raise RecipeError(f"--set {key}", "there is no such key", nearest(key, known))
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise RecipeError(f"--set {key}", f"{text!r} is not YAML", "Quote it") from error
+        # YAML 1.1 reads 1e-3 as text; people mean the number.
+        if isinstance(value, str):
+            value = _number_or_text(value)
+        section, dot, name = key.partition(".")
+        if dot:
+            result.setdefault(section, {})[name] = value
+        else:
+            result[section] = value
+    return result
+
+
+def known_keys() -> tuple[str, ...]:
+    """Dotted paths of all keys but the options of the network."""
+    keys: list[str] = []
+    for name, field in Recipe.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            keys += [f"{name}.{inner}" for inner in kind.model_fields]
+        elif name != "network":
+            keys.append(name)
+    return tuple(keys)
+
+
+def _key_path(location: Iterable[int | str]) -> str:
+    """pydantic's location as a dotted path, without the names it gives to union branches."""
+    branches = ("int", "float", "str", "none")
+    return ".".join(str(p) for p in location if "[" not in str(p) and p not in branches)
+
+
+def _number_or_text(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
