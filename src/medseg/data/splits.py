@@ -237,10 +237,10 @@ def _published(groups: list[_Group]) -> _Parts:
             members = tuple(case for case in group.cases if (case.split or default) == part)
             if members:
                 parts[part].append(_Group(members))
-    if not any(group.weight for group in parts["train"] + parts["val"]):
+    if not any(group.weight for group in parts["train"]):
         raise DataError(
             "split",
-            "the published split has no labelled cases outside its test part",
+            "the published split has no labelled training cases",
             "Add a training part, or remove the split to have one drawn",
         )
     return parts

@@ -14,6 +14,9 @@ from medseg.errors import DataError
 MAX_PIXELS = 100_000_000
 """Images with more pixels are refused before they are decoded."""
 
+# Lossy compression tints grey pixels by a few values.
+_LOSSY_TINT = 16
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:
@@ -42,7 +45,8 @@ class MaskFile:
     Attributes:
         values: (H, W) int32: the grey value or palette index; 0 or 1 for 1-bit files; 0xRRGGBB
             where ``rgb``.
-        rgb: whether the file holds colours: RGB with channels that differ somewhere.
+        rgb: whether the file holds colours: RGB with channels that differ somewhere, in a lossy
+            file by more than 16.
         lossy: whether values may be off by compression (JPEG, or WebP not known to be lossless).
         palette: (N,) int32, the 0xRRGGBB of each palette index, or None without a palette.
     """
@@ -133,10 +137,8 @@ def as_mask(picture: Picture, path: Path) -> MaskFile:
     """
     samples = orient(picture.samples, picture.orientation)
     if samples.ndim == 3:
-        if np.array_equal(samples[..., 0], samples[..., 1]) and np.array_equal(
-            samples[..., 0], samples[..., 2]
-        ):
-            samples = samples[..., 0]
+        if _is_grey(samples, _LOSSY_TINT if picture.lossy else 0):
+            samples = samples[..., 1]
         elif samples.dtype != np.uint8:
             raise DataError(
                 path, f"holds colours of type {samples.dtype}", "Save the mask as 8-bit RGB or grey"
@@ -159,6 +161,14 @@ def as_mask(picture: Picture, path: Path) -> MaskFile:
     values = np.ascontiguousarray(samples).astype(np.int32)
     palette = None if picture.palette is None else pack_colours(picture.palette)
     return MaskFile(values // picture.step, lossy=picture.lossy, palette=palette)
+
+
+def _is_grey(samples: NDArray[Any], tint: int) -> bool:
+    """Whether the channels of (H, W, 3) nowhere differ by more than ``tint``."""
+    if tint == 0:
+        red, green, blue = np.moveaxis(samples, -1, 0)
+        return np.array_equal(red, green) and np.array_equal(green, blue)
+    return int((samples.max(axis=-1) - samples.min(axis=-1)).max()) <= tint
 
 
 def _check_finite(samples: NDArray[Any], path: Path) -> None:
