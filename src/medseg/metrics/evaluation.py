@@ -1,0 +1,394 @@
+"""Scores of every case, their means with intervals, and the files they are written to.
+
+No case is ever dropped: one whose prediction is missing or cannot be used is scored as if its
+prediction were empty, under the policy ``"zero"`` whatever the evaluation's is, so that a crash
+is never worth more than a wrong answer; and it is counted in `Counts.failures`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.data.case import LabelMap
+from medseg.data.io import read_mask
+from medseg.errors import DataError, MedsegError
+from medseg.files import write_text
+from medseg.metrics import pairing
+from medseg.metrics.overlap import METRICS, EmptyPolicy, measure
+from medseg.metrics.statistics import Interval, bootstrap_mean
+
+OK = "ok"
+MISSING = "missing prediction"
+UNREADABLE = "unreadable prediction"
+LABEL_VALUES = "label values"
+
+
+@dataclass(frozen=True, slots=True)
+class CaseScore:
+    """One foreground class of one case.
+
+    Attributes:
+        case: the case's id.
+        label: the class's name.
+        metrics: metric name to value; NaN where undefined or left out by the empty policy.
+        truth_pixels: pixels of the class in the truth.
+        predicted_pixels: pixels of the class in the prediction; 0 without a usable one.
+        status: ``"ok"``, or why the prediction could not be used: ``"missing prediction"``,
+            ``"unreadable prediction"``, ``"size mismatch (HxW against HxW)"`` (truth first) or
+            ``"label values"``.
+    """
+
+    case: str
+    label: str
+    metrics: Mapping[str, float]
+    truth_pixels: int
+    predicted_pixels: int
+    status: str = OK
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What happened, in numbers; the last three count classes of cases with a usable prediction.
+
+    Attributes:
+        cases: cases scored, failures included.
+        failures: cases without a usable prediction.
+        empty_truths: the class is not in the truth; failures included.
+        missed: the class is in the truth and not in the prediction.
+        false_alarms: the class is in the prediction and not in the truth.
+    """
+
+    cases: int
+    failures: int
+    empty_truths: int
+    missed: int
+    false_alarms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The files of one case, for showing it again.
+
+    Attributes:
+        image: the image, when the truth is a dataset.
+        truth: the true mask.
+        prediction: the predicted mask, or None when it is missing.
+    """
+
+    image: Path | None
+    truth: Path
+    prediction: Path | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything that is known about how good a set of predictions is.
+
+    Attributes:
+        rows: a `CaseScore` for every foreground class of every case, in the order of cases.
+        overall: metric to the mean over cases of each case's mean over classes.
+        classes: class name to metric to the mean over cases.
+        labels: the classes.
+        empty_policy: what an empty truth met by an empty prediction is worth.
+        truth: where the truth came from, as given.
+        predictions: where the predictions came from, as given.
+        extra: predictions without a truth; they are not scored.
+        confidence: of the intervals, e.g. 0.95.
+        seed: of the bootstrap.
+        sources: case id to its files, where the masks were read from files.
+        prediction_labels: how the predictions store the classes, where that differs.
+    """
+
+    rows: tuple[CaseScore, ...]
+    overall: Mapping[str, Interval]
+    classes: Mapping[str, Mapping[str, Interval]]
+    labels: LabelMap
+    empty_policy: EmptyPolicy
+    truth: str = ""
+    predictions: str = ""
+    extra: tuple[str, ...] = ()
+    confidence: float = 0.95
+    seed: int = 0
+    sources: Mapping[str, Source] = field(default_factory=dict, repr=False)
+    prediction_labels: LabelMap | None = None
+
+    def counts(self, label: str | None = None) -> Counts:
+        """Count over all classes, or for the class named ``label``."""
+        rows = [row for row in self.rows if label in (None, row.label)]
+        usable = [row for row in rows if row.status == OK]
+        return Counts(
+            cases=len({row.case for row in rows}),
+            failures=len({row.case for row in rows if row.status != OK}),
+            empty_truths=sum(not row.truth_pixels for row in rows),
+            missed=sum(row.truth_pixels > 0 == row.predicted_pixels for row in usable),
+            false_alarms=sum(row.predicted_pixels > 0 == row.truth_pixels for row in usable),
+        )
+
+    def failures(self) -> dict[str, str]:
+        """Case id to status of every case without a usable prediction."""
+        return {row.case: row.status for row in self.rows if row.status != OK}
+
+    def case_means(self, metric: str) -> dict[str, float]:
+        """Case id to the mean of ``metric`` over its classes; NaN where none is defined."""
+        values: dict[str, list[float]] = {}
+        for row in self.rows:
+            values.setdefault(row.case, []).append(row.metrics[metric])
+        return {case: _mean(of_case) for case, of_case in values.items()}
+
+    def to_json(self) -> str:
+        """Everything but the sources as JSON; NaN is written as null."""
+        return json.dumps(
+            {
+                "truth": self.truth,
+                "predictions": self.predictions,
+                "labels": [asdict(label) for label in self.labels.labels],
+                "empty_policy": self.empty_policy,
+                "confidence": self.confidence,
+                "seed": self.seed,
+                "counts": asdict(self.counts()),
+                "summary": {
+                    "mean": {name: asdict(interval) for name, interval in self.overall.items()},
+                    "classes": {
+                        label: {name: asdict(interval) for name, interval in of_class.items()}
+                        for label, of_class in self.classes.items()
+                    },
+                },
+                "extra_predictions": list(self.extra),
+                "cases": [_record(row, None) for row in self.rows],
+            },
+            indent=1,
+            ensure_ascii=False,
+            allow_nan=False,
+        )
+
+    def to_csv(self) -> str:
+        """One line per class of a case; undefined values are left blank."""
+        text = io.StringIO()
+        fields = ["case", "class", "status", "truth_pixels", "predicted_pixels", *METRICS]
+        writer = csv.DictWriter(text, fields, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(_record(row, "") for row in self.rows)
+        return text.getvalue()
+
+    def save(self, path: Path) -> None:
+        """Write a ``.json``, ``.csv`` or ``.html`` file, atomically.
+
+        Raises:
+            MedsegError: another suffix, or the file cannot be written.
+        """
+        suffix = path.suffix.lower()
+        if suffix == ".json":
+            write_text(path, self.to_json() + "\n")
+        elif suffix == ".csv":
+            write_text(path, self.to_csv())
+        elif suffix == ".html":
+            from medseg.report.html import read_cases, write_report
+
+            write_report(path, title="Evaluation", evaluation=self, cases=read_cases(self))
+        else:
+            raise MedsegError(
+                path, f"'{path.suffix}' is not a report format", "Use .html, .json or .csv"
+            )
+
+
+def score_case(
+    truth: NDArray[Any],
+    prediction: NDArray[Any] | None,
+    labels: LabelMap,
+    empty_policy: EmptyPolicy = "one",
+    *,
+    case: str = "",
+    status: str = OK,
+) -> list[CaseScore]:
+    """Score every foreground class of one case.
+
+    Args:
+        truth: (H, W) class indices.
+        prediction: (H, W) class indices, or None when there is no usable one.
+        labels: the classes.
+        empty_policy: what an empty truth met by an empty prediction is worth.
+        case: the case's id.
+        status: why ``prediction`` is None; a prediction of another size or with an index that
+            ``labels`` does not have gets its status here.
+
+    Returns:
+        One row per foreground class, in the order of ``labels``.
+    """
+    if prediction is None:
+        status = MISSING if status == OK else status
+    elif prediction.shape != truth.shape:
+        sizes = ["x".join(map(str, mask.shape)) for mask in (truth, prediction)]
+        status = f"size mismatch ({sizes[0]} against {sizes[1]})"
+    elif prediction.size and not 0 <= prediction.min() <= prediction.max() < len(labels.labels):
+        status = LABEL_VALUES
+    usable = status == OK and prediction is not None
+    claimed = prediction if usable and prediction is not None else np.zeros_like(truth)
+    rows = []
+    for index, label in enumerate(labels.foreground, start=1):
+        there, here = truth == index, claimed == index
+        rows.append(
+            CaseScore(
+                case=case,
+                label=label.name,
+                metrics=measure(there, here, empty_policy=empty_policy if usable else "zero"),
+                truth_pixels=int(np.count_nonzero(there)),
+                predicted_pixels=int(np.count_nonzero(here)),
+                status=status,
+            )
+        )
+    return rows
+
+
+def summarise(
+    rows: Iterable[CaseScore],
+    labels: LabelMap,
+    empty_policy: EmptyPolicy = "one",
+    *,
+    confidence: float = 0.95,
+    seed: int = 0,
+    truth: str = "",
+    predictions: str = "",
+    extra: Sequence[str] = (),
+    sources: Mapping[str, Source] | None = None,
+    prediction_labels: LabelMap | None = None,
+) -> Evaluation:
+    """Means with bootstrap intervals over the rows of `score_case`; see `Evaluation`."""
+    rows = tuple(rows)
+
+    def interval(values: Iterable[float]) -> Interval:
+        return bootstrap_mean(values, confidence=confidence, seed=seed)
+
+    classes = {
+        label.name: {
+            name: interval(row.metrics[name] for row in rows if row.label == label.name)
+            for name in METRICS
+        }
+        for label in labels.foreground
+    }
+    evaluation = Evaluation(
+        rows,
+        {},
+        classes,
+        labels,
+        empty_policy,
+        truth,
+        predictions,
+        tuple(extra),
+        confidence,
+        seed,
+        sources or {},
+        prediction_labels,
+    )
+    overall = {name: interval(evaluation.case_means(name).values()) for name in METRICS}
+    return replace(evaluation, overall=overall)
+
+
+def evaluate_folders(
+    truth: Path,
+    predictions: Path,
+    *,
+    empty_policy: EmptyPolicy = "one",
+    labels: LabelMap | None = None,
+    only: Collection[str] | None = None,
+    confidence: float = 0.95,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Score a folder of predicted masks.
+
+    Files are read one pair at a time per thread; what is kept are the scores.
+
+    Args:
+        truth: a folder of masks, or a dataset's folder or manifest.
+        predictions: a folder of masks named like the cases or their true masks; its
+            ``predictions.json``, if there is one, says how they store the classes.
+        empty_policy: what an empty truth met by an empty prediction is worth.
+        labels: the classes of the truth; by default the dataset's ``labels.json``, else inferred
+            from the masks.
+        only: the ids of the cases to score, or None for all.
+        confidence: of the intervals.
+        seed: of the bootstrap.
+        progress: called with the number of cases done and their total.
+
+    Raises:
+        DataError: the truth cannot be read, the classes differ, a case has two predictions, or no
+            prediction belongs to any case.
+    """
+    truths, masks, declared = pairing.find_truths(truth, only)
+    paired, extra = pairing.pair(truths, predictions)
+    predicted = pairing.declared_by(predictions)
+    known = labels or declared
+    inferred = known is None
+    if known is None:
+        try:
+            known = pairing.infer_labels(masks, truth)
+        except DataError:
+            if predicted is None:
+                raise
+            known = predicted
+    known, predicted = pairing.agree(known, inferred, predicted, predictions)
+    classes = known
+
+    def score(item: pairing.Truth) -> list[CaseScore]:
+        there = pairing.read_truth(item.mask, classes)
+        claimed, status = _read_prediction(paired.get(item.case), classes, predicted)
+        return score_case(there, claimed, classes, empty_policy, case=item.case, status=status)
+
+    rows: list[CaseScore] = []
+    for done, scored in enumerate(pairing.in_order(score, truths), start=1):
+        rows += scored
+        if progress is not None:
+            progress(done, len(truths))
+    return summarise(
+        rows,
+        known,
+        empty_policy,
+        confidence=confidence,
+        seed=seed,
+        truth=str(truth),
+        predictions=str(predictions),
+        extra=extra,
+        sources={t.case: Source(t.image, t.mask, paired.get(t.case)) for t in truths},
+        prediction_labels=predicted,
+    )
+
+
+def _read_prediction(
+    path: Path | None, labels: LabelMap, declared: LabelMap | None
+) -> tuple[NDArray[np.uint8] | None, str]:
+    if path is None:
+        return None, MISSING
+    try:
+        mask = read_mask(path)
+    except DataError:
+        return None, UNREADABLE
+    try:
+        return pairing.encode_prediction(mask, labels, declared, path), OK
+    except DataError:
+        return None, LABEL_VALUES
+
+
+def _mean(values: Sequence[float]) -> float:
+    defined = [value for value in values if not math.isnan(value)]
+    return sum(defined) / len(defined) if defined else math.nan
+
+
+def _record(row: CaseScore, undefined: str | None) -> dict[str, Any]:
+    return {
+        "case": row.case,
+        "class": row.label,
+        "status": row.status,
+        "truth_pixels": row.truth_pixels,
+        "predicted_pixels": row.predicted_pixels,
+        **{name: undefined if math.isnan(value) else value for name, value in row.metrics.items()},
+    }
