@@ -1,3 +1,47 @@
-"""medseg: from a folder of medical images and masks to a small segmentation model."""
+"""medseg: from a folder of medical images and masks to a small segmentation model.
+
+The public API, imported on first use so that ``import medseg`` costs nothing::
+
+    import medseg
+
+    net = medseg.create_model("med2d-segnet", in_channels=3, num_classes=1)  # an nn.Module
+    run = medseg.train("photos/", output="runs/first")
+    model = medseg.load("runs/first")
+    mask = model.predict("photo.png")
+    medseg.evaluate("photos/", "runs/first").save("report.html")
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from medseg.engine.train import train
+    from medseg.errors import MedsegError
+    from medseg.inference.predictor import Model, load
+    from medseg.models import create_model
+    from medseg.scoring import evaluate
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "MedsegError": "medseg.errors",
+    "Model": "medseg.inference.predictor",
+    "create_model": "medseg.models",
+    "evaluate": "medseg.scoring",
+    "load": "medseg.inference.predictor",
+    "train": "medseg.engine.train",
+}
+
+__all__ = ["MedsegError", "Model", "create_model", "evaluate", "load", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'medseg' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

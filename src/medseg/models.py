@@ -30,7 +30,8 @@ def network_class(name: str) -> type[nn.Module]:
     if not path.is_file():
         raise RecipeError(f"system {name}", "there is no such file", "Give an existing .py file")
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     candidates = [

@@ -65,7 +65,7 @@ def _all_sum(x: Tensor) -> Tensor:
 def synchronise_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
     """``module`` with every batch norm replaced by one over all processes; weights are kept."""
     if device.type == "cuda":
-        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
         return converted
     for name, child in module.named_children():
         if type(child) is nn.BatchNorm2d:

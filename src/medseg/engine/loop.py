@@ -65,7 +65,7 @@ class TrainingState:
     average_updates: int = 0
 
 
-class Interrupted(Exception):
+class Interrupted(Exception):  # noqa: N818 - a request, not an error
     """The user asked to stop (SIGINT) and the state has been saved."""
 
 
@@ -253,7 +253,7 @@ class TrainingLoop:
             raise MedsegError(
                 f"epoch {self.state.epoch + 1}, step {self.state.step + 1}",
                 f"the loss is not finite ({values})",
-                "Lower optimizer.learning_rate or use --precision fp32; the last checkpoint is kept",
+                "Lower optimizer.learning_rate or use fp32; the last checkpoint is kept",
             )
         return values
 
@@ -354,7 +354,7 @@ class TrainingLoop:
             raise MedsegError(
                 "train.tensorboard", "tensorboard is not installed", "pip install 'medseg[track]'"
             ) from error
-        return SummaryWriter(self.folder / "tensorboard")  # type: ignore[no-untyped-call]
+        return SummaryWriter(self.folder / "tensorboard")
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:

@@ -64,6 +64,11 @@ class Run:
         return self.folder / f"model{SUFFIX}"
 
 
+def is_leader() -> bool:
+    """Whether this is the only process or, under torchrun, the first."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def make_recipe(system: str, values: Mapping[str, Any], settings: Sequence[str]) -> Recipe:
     """The recipe of ``system``: its card's values, then ``values``, then ``a.b=c`` settings.
 
@@ -89,7 +94,14 @@ def train(
     *,
     system: str = "med2d-segnet",
     output: str | Path | None = None,
-    values: Mapping[str, Any] | None = None,
+    epochs: int | str | None = None,
+    image_size: int | None = None,
+    batch_size: int | str | None = None,
+    fold: int | None = None,
+    seed: int | None = None,
+    patience: int | str | None = None,
+    precision: str | None = None,
+    group_pattern: str | None = None,
     settings: Sequence[str] = (),
     device: str = "auto",
     resume: bool = False,
@@ -103,11 +115,18 @@ def train(
         data: a folder or manifest (`docs/data.md`).
         system: a name (`medseg systems list`) or a Python file with one network.
         output: the run's folder; default ``runs/DATA-SYSTEM``, numbered when taken.
-        values: recipe values by dotted key, e.g. ``{"train.epochs": 50}``.
-        settings: recipe values as ``"a.b=c"`` text, applied last.
+        epochs: passes over the training part; this and what follows override the recipe.
+        image_size: pixels a side at which the network sees images.
+        batch_size: images per step over all processes.
+        fold: validate on this fold.
+        seed: of the split, the weights, the order and the augmentation.
+        patience: epochs without improvement before stopping.
+        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+        group_pattern: regular expression that finds the patient in a case id.
+        settings: any recipe values as ``"a.b=c"`` text, applied last.
         device: ``auto``, ``cpu``, ``cuda:0`` or ``mps``.
-        resume: continue the run in ``output``; its recipe then holds and ``values`` and
-            ``settings`` must not contradict it.
+        resume: continue the run in ``output``; its recipe then holds, and what is given here must
+            not contradict it.
         cache_dir: where decoded images are kept; default ``RUN/cache``.
         cache_limit: bytes the cache folder may take.
         quiet: print nothing.
@@ -119,14 +138,23 @@ def train(
         MedsegError: anything the user can mend; nothing half-written is left.
         Interrupted: on SIGINT, after saving.
     """
-    console = Console(stderr=True, quiet=quiet)
+    given = {
+        "train.epochs": epochs,
+        "data.image_size": image_size,
+        "train.batch_size": batch_size,
+        "data.fold": fold,
+        "seed": seed,
+        "train.patience": patience,
+        "train.precision": precision,
+        "data.group_pattern": group_pattern,
+    }
+    values = {key: value for key, value in given.items() if value is not None}
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    leader = int(os.environ.get("RANK", "0")) == 0
-    if not leader:
-        console = Console(stderr=True, quiet=True)
+    quiet = quiet or not is_leader()
+    console = Console(stderr=True, quiet=quiet)
     root = Path(data)
     folder = Path(output) if output is not None else _free_folder(root, system)
-    recipe = _recipe_of_run(folder, system, values or {}, settings, resume)
+    recipe = _recipe_of_run(folder, system, values, settings, resume)
     where = choose_device(device)
     if where.type == "cpu":
         keep_freed_memory()
@@ -207,20 +235,12 @@ def _recipe_of_run(
             f"--resume {folder}", "there is no run to continue in it", "Leave --resume out"
         )
     recipe = load_recipe(stored)
-    asked = apply_settings(
-        recipe.model_dump(mode="json"), [*(f"{k}={json.dumps(v)}" for k, v in values.items()),
-                                         *settings],
-    )  # fmt: skip
-    wanted = parse_recipe(asked)
-    if wanted != recipe:
-        ours, theirs = recipe.model_dump(mode="json"), wanted.model_dump(mode="json")
-        changed = [
-            f"{section}.{key}" if isinstance(ours[section], dict) else section
-            for section in ours
-            for key in (ours[section] if isinstance(ours[section], dict) else [section])
-            if (ours[section] if not isinstance(ours[section], dict) else ours[section].get(key))
-            != (theirs[section] if not isinstance(ours[section], dict) else theirs[section].get(key))
-        ]  # fmt: skip
+    texts = [f"{key}={json.dumps(value)}" for key, value in values.items()]
+    asked = parse_recipe(apply_settings(recipe.model_dump(mode="json"), [*texts, *settings]))
+    if asked != recipe:
+        before, after = _flat(recipe), _flat(asked)
+        changed = sorted(key for key in before.keys() | after.keys()
+                         if before.get(key) != after.get(key))  # fmt: skip
         raise RecipeError(
             f"--resume {folder}",
             f"the run was begun with another {', '.join(changed)}",
@@ -228,6 +248,16 @@ def _recipe_of_run(
         )
     network_options(recipe.system, recipe.network)
     return recipe
+
+
+def _flat(recipe: Recipe) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for section, value in recipe.model_dump(mode="json").items():
+        if isinstance(value, dict):
+            flat |= {f"{section}.{key}": inner for key, inner in value.items()}
+        else:
+            flat[section] = value
+    return flat
 
 
 def _checked(root: Path, recipe: Recipe, console: Console) -> Survey:
@@ -297,9 +327,7 @@ def _check_batch(recipe: Recipe, cases: int, processes: int) -> None:
 
 
 def _accelerator(device: torch.device, precision: str) -> Accelerator:
-    if torch.distributed.is_initialized():
-        pass
-    else:
+    if not torch.distributed.is_initialized():
         # accelerate keeps the first call's device and precision for the whole process.
         AcceleratorState._reset_state(reset_partial_state=True)
         GradientState._reset_state()
@@ -324,7 +352,8 @@ def _cache(
     console: Console,
 ) -> CaseCache:
     facts = {each.id: each for each in survey.cases}
-    assert survey.labels is not None and recipe.data.channels != "auto"
+    assert survey.labels is not None
+    assert recipe.data.channels != "auto"
     settings = CacheSettings(
         image_size=recipe.data.image_size,
         channels=recipe.data.channels,
@@ -343,7 +372,8 @@ def _cache(
 
 
 def _method(recipe: Recipe, survey: Survey) -> Method:
-    assert survey.labels is not None and recipe.data.channels != "auto"
+    assert survey.labels is not None
+    assert recipe.data.channels != "auto"
     torch.manual_seed(recipe.seed)
     network = create_model(
         recipe.system,
@@ -362,6 +392,7 @@ def _data_facts(
         "name": survey.dataset.root.resolve().stem,
         "layout": survey.dataset.layout,
         "hash": cache.folder.name,
+        "images": {facts.id: facts.image_sha256[:16] for facts in survey.cases},
         "cases": {part: len(cases) for part, cases in parts.items()},
         "labels": [asdict(label) for label in survey.labels.labels],
         "rgb": survey.labels.rgb,
@@ -412,7 +443,8 @@ def _write_model(
     loop: TrainingLoop,
     normalisation: tuple[tuple[float, ...], tuple[float, ...]],
 ) -> None:
-    assert survey.labels is not None and recipe.data.channels != "auto"
+    assert survey.labels is not None
+    assert recipe.data.channels != "auto"
     network = loop.best_network()
     weights = to_safetensors({k: v.contiguous() for k, v in network.state_dict().items()})
     mean, std = normalisation
@@ -427,7 +459,7 @@ def _write_model(
         ),
         threshold=recipe.predict.threshold,
         recipe=recipe.model_dump(mode="json"),
-        data=_data_facts(survey, parts, cache),
+        data={k: v for k, v in _data_facts(survey, parts, cache).items() if k != "images"},
         scores={"val_dice": loop.state.best_dice},
         parameters=count_parameters(loop.method.network),
         weights_sha256=hashlib.sha256(weights).hexdigest(),

@@ -180,8 +180,8 @@ def predict_files(
                 flush()
         if batch:
             flush()
-        for future in writing:
-            future.result()
+        for written in writing:
+            written.result()
     if progress is not None:
         progress(len(found), len(found))
     return report

@@ -32,6 +32,8 @@ MISSING = "missing prediction"
 UNREADABLE = "unreadable prediction"
 LABEL_VALUES = "label values"
 
+REPORT_SUFFIXES = (".html", ".json", ".csv")
+
 
 @dataclass(frozen=True, slots=True)
 class CaseScore:

@@ -70,7 +70,7 @@ class UNet(nn.Module):
         initialise(self)
 
     def forward_features(self, image: Tensor) -> list[Tensor]:
-        """Encoder maps, ``(B, widths[i], H/2^i, W/2^i)``; H and W multiples of the deepest stride."""
+        """Encoder maps ``(B, widths[i], H/2^i, W/2^i)``; the deepest stride must divide H and W."""
         features: list[Tensor] = []
         x = image
         for i, block in enumerate(self.encoder):

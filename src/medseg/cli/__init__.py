@@ -1,0 +1,62 @@
+"""The command line: one module per verb; a verb imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from medseg import __version__
+from medseg.cli import data, demo, doctor, evaluate, info, predict, systems, train
+from medseg.errors import MedsegError
+
+app = typer.Typer(
+    name="medseg",
+    help="From a folder of medical images and masks to a small, trusted segmentation model.",
+    epilog="Start with: medseg demo. Not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"medseg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("train")(train.train)
+app.command("predict")(predict.predict)
+app.command("evaluate")(evaluate.evaluate)
+app.add_typer(data.app, name="data")
+app.command("info")(info.info)
+app.add_typer(systems.app, name="systems")
+app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
+
+
+def main() -> None:
+    """Run the command line; errors a user can mend are printed without a traceback, exit code 2."""
+    try:
+        app()
+    except MedsegError as error:
+        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("stopped", err=True)
+        sys.exit(130)

@@ -1,0 +1,115 @@
+"""`medseg data check` and `medseg data split`."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medseg.cli.options import AsJson
+
+app = typer.Typer(help="Look at a dataset before training on it.", no_args_is_help=True)
+
+Data = Annotated[Path, typer.Argument(help="Folder with images/ and masks/, or a CSV manifest.")]
+GroupPattern = Annotated[
+    str | None,
+    typer.Option(help="Regular expression for the patient in a file name, e.g. 'patient\\d+'."),
+]
+
+
+@app.command()
+def check(data: Data, group_pattern: GroupPattern = None, as_json: AsJson = False) -> None:
+    """List every problem of a dataset. Exit code 1 when there are errors.
+
+    **Examples**
+
+        medseg data check photos/
+
+        medseg data check photos/ --json > problems.json
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
+
+    from medseg.data.integrity import check_dataset
+    from medseg.data.layouts import open_dataset
+
+    dataset = open_dataset(data, group_pattern=group_pattern)
+    errors_to = Console(stderr=True)
+    with Progress(console=errors_to, transient=True, disable=not errors_to.is_terminal) as bar:
+        task = bar.add_task("checking", total=len(dataset.cases))
+        survey = check_dataset(
+            dataset, progress=lambda done, total: bar.update(task, completed=done)
+        )
+    if as_json:
+        typer.echo(json.dumps(survey.to_json(), indent=1, ensure_ascii=False))
+    else:
+        if survey.problems:
+            table = Table("", "problem", "where", "found", "what to do", show_lines=True)
+            for problem in survey.problems:
+                colour = "red" if problem.severity == "error" else "yellow"
+                table.add_row(
+                    f"[{colour}]{problem.severity}[/]",
+                    problem.kind,
+                    problem.where,
+                    problem.found,
+                    problem.remedy,
+                )
+            Console(soft_wrap=False).print(table)
+        names = ", ".join(survey.labels.names) if survey.labels else "unknown"
+        typer.echo(
+            f"{len(survey.usable)} usable of {len(dataset.cases)} cases; classes: {names}; "
+            f"{survey.channels} channel(s); {len(survey.errors)} errors, "
+            f"{len(survey.warnings)} warnings"
+        )
+    if survey.errors:
+        raise typer.Exit(1)
+
+
+@app.command()
+def split(
+    data: Data,
+    output: Annotated[Path, typer.Option("--output", "-o", help="CSV to write.")] = Path(
+        "split.csv"
+    ),
+    ratios: Annotated[str, typer.Option(help="Shares of train, val, test.")] = "0.8,0.1,0.1",
+    seed: Annotated[int, typer.Option(help="Of the shuffle.")] = 0,
+    fold: Annotated[int | None, typer.Option(help="Validate on this fold, from 0.")] = None,
+    folds: Annotated[int, typer.Option(help="Number of folds.")] = 5,
+    group_pattern: GroupPattern = None,
+) -> None:
+    """Write the split that training would use: by patient when known, equal images together.
+
+    **Examples**
+
+        medseg data split photos/ -o split.csv
+
+        medseg data split scans/ --group-pattern 'patient\\d+' --fold 0
+    """
+    from medseg.data.integrity import check_dataset
+    from medseg.data.layouts import open_dataset
+    from medseg.data.splits import make_split, write_split
+    from medseg.errors import MedsegError
+
+    try:
+        train, val, test = (float(part) for part in ratios.split(","))
+    except ValueError as error:
+        raise MedsegError(
+            "--ratios", f"{ratios!r} is not three numbers", "Write e.g. 0.8,0.1,0.1"
+        ) from error
+    dataset = open_dataset(data, group_pattern=group_pattern)
+    survey = check_dataset(dataset)
+    parts = make_split(
+        survey.usable,
+        duplicates=survey.contents,
+        ratios=(train, val, test),
+        seed=seed,
+        fold=fold,
+        folds=folds,
+    )
+    write_split(output, parts, survey.usable)
+    counts = Counter(parts.values())
+    typer.echo(f"{output}: {counts['train']} train, {counts['val']} val, {counts['test']} test")
