@@ -12,38 +12,7 @@ from rich.text import Text
 from medseg.metrics.evaluation import Evaluation
 from medseg.metrics.overlap import METRICS
 from medseg.metrics.statistics import Interval
-
-
-def plain_interval(interval: Interval, confidence: float = 0.95) -> str:
-    """An interval in words: ``"0.89, 95 % interval 0.86 to 0.91"``."""
-    if interval.mean is None:
-        return "undefined"
-    if interval.low is None or interval.high is None:
-        return f"{interval.mean:.2f}, no interval from a single case"
-    bounds = f"{interval.low:.2f} to {interval.high:.2f}"
-    return f"{interval.mean:.2f}, {100 * confidence:g} % interval {bounds}"
-
-
-def headline(evaluation: Evaluation, metric: str = "dice") -> str:
-    """The result in a sentence, e.g.
-
-    ``"Dice 0.89, 95 % interval 0.86 to 0.91 over 66 cases, 1 failure"``.
-    """
-    counts = evaluation.counts()
-    interval = evaluation.overall[metric]
-    parts = [
-        f"{METRICS[metric].title} {plain_interval(interval, evaluation.confidence)} "
-        f"over {plural(interval.n, 'case')}"
-    ]
-    if interval.skipped:
-        parts.append(f"{interval.skipped} left out as undefined")
-    parts.append(plural(counts.failures, "failure") if counts.failures else "no failures")
-    return ", ".join(parts)
-
-
-def plural(count: int, noun: str) -> str:
-    """``"1 case"``, ``"2 cases"``."""
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+from medseg.report.words import headline, plural
 
 
 def render(evaluation: Evaluation, most: int = 10) -> RenderableType:

@@ -1,0 +1,111 @@
+"""Figures of a report as inline SVG that follows the page's light or dark mode."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+# Drawn in this grey and then handed over to the page's text colour.
+_INK = "#123456"
+_BLUE = "#0072b2"
+_ORANGE = "#e69f00"
+_MOST_TICKS = 500
+
+
+def curve(
+    history: Sequence[Mapping[str, Any]], key: str, title: str, *, unit_range: bool = False
+) -> str:
+    """One quantity of ``metrics.jsonl`` over the epochs; empty when no line has a number for it.
+
+    Args:
+        history: the lines, each with ``epoch``.
+        key: which quantity.
+        title: above the axes.
+        unit_range: whether the axis is 0 to 1.
+    """
+    points = [
+        (line["epoch"], float(line[key]))
+        for line in history
+        if line.get(key) is not None and math.isfinite(float(line[key]))
+    ]
+    if not points:
+        return ""
+    figure, axes = _axes(title)
+    epochs, values = zip(*points, strict=True)
+    marker = "o" if len(points) < 40 else None
+    axes.plot(epochs, values, color=_BLUE, linewidth=1.8, marker=marker, markersize=3)
+    axes.set_xlabel("epoch")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    if unit_range:
+        axes.set_ylim(0, 1)
+        best = max(range(len(values)), key=values.__getitem__)
+        axes.plot(epochs[best], values[best], "o", color=_ORANGE, markersize=6)
+        axes.annotate(
+            f"best {values[best]:.3f}",
+            (epochs[best], values[best]),
+            xytext=(0, -16),
+            textcoords="offset points",
+            ha="center",
+            color=_INK,
+        )
+    return _svg(figure, key)
+
+
+def distribution(values: Iterable[float], mean: float | None, title: str) -> str:
+    """A histogram of values in 0 to 1, with a tick for every case below it."""
+    shown = [value for value in values if not math.isnan(value)]
+    figure, axes = _axes(title)
+    counts, _, _ = axes.hist(
+        shown, bins=[bin_ / 20 for bin_ in range(21)], color=_BLUE, rwidth=0.92
+    )
+    highest = max(float(counts.max()), 1.0)
+    if len(shown) <= _MOST_TICKS:
+        axes.plot(shown, [-0.06 * highest] * len(shown), "|", color=_BLUE, markersize=7)
+    if mean is not None:
+        axes.axvline(mean, color=_ORANGE, linewidth=2)
+        left = mean > 0.5
+        axes.text(
+            mean + (-0.01 if left else 0.01),
+            1.05 * highest,
+            f"mean {mean:.3f}",
+            ha="right" if left else "left",
+            color=_INK,
+        )
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.12 * highest, 1.18 * highest), ylabel="cases")
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.set_yticks([tick for tick in axes.get_yticks() if 0 <= tick <= 1.18 * highest])
+    return _svg(figure, "distribution")
+
+
+def _axes(title: str) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2, 3.0), layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(title, loc="left", color=_INK, fontsize=11)
+    axes.tick_params(colors=_INK, labelsize=9)
+    axes.xaxis.label.set_color(_INK)
+    axes.yaxis.label.set_color(_INK)
+    axes.patch.set_alpha(0)
+    axes.grid(axis="y", color=_INK, alpha=0.15, linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(_INK)
+    return figure, axes
+
+
+def _svg(figure: Any, salt: str) -> str:
+    """SVG without prologue, metadata and dates; ids differ between figures by ``salt``."""
+    import matplotlib
+
+    text = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    svg = text.getvalue()[text.getvalue().index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' id="(figure|axes|patch|line2d|text|matplotlib\.axis|xtick|ytick)_\d+"', "", svg)
+    return svg.replace(_INK, "currentColor")
