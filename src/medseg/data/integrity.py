@@ -213,21 +213,22 @@ def _look(case: Case, *, labels: LabelMap | None, max_pixels: int) -> _Look:
         mask = read_mask(case.mask, max_pixels=max_pixels) if case.mask else None
     except DataError as error:
         problems.append(_unreadable("mask", error))
+    summary = None
+    if mask is not None and case.mask is not None:
+        summary = _summary(case.mask, mask, labels)
     if image is None:
-        return _Look(case, problems=tuple(problems))
+        return _Look(case, mask=summary, problems=tuple(problems))
     if mask is not None and mask.values.shape != image.shape[:2]:
         problems.append(_size_mismatch(case, image, mask))
-    grey = image.shape[2] == 1 or (
-        np.array_equal(image[..., 0], image[..., 1])
-        and np.array_equal(image[..., 0], image[..., 2])
-    )
+    red, blue = image[..., 0], image[..., -1]
+    grey = np.array_equal(red, blue) and np.array_equal(red, image[..., image.shape[2] // 2])
     return _Look(
         case,
         _file_sha256(case.image),
         _content(image[..., :1] if grey else image),
         (image.shape[0], image.shape[1]),
         grey,
-        None if mask is None or case.mask is None else _summary(case.mask, mask, labels),
+        summary,
         tuple(problems),
     )
 

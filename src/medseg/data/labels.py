@@ -19,6 +19,8 @@ from medseg.errors import DataError
 LABELS_FILE = "labels.json"
 MAX_INFERRED_CLASSES = 32
 MAX_CLASSES = 255
+_FEW_MASKS = 10
+_FEW_CLASSES = 8
 Snap = Literal["auto", "always", "never"]
 
 _EXAMPLE = '{"background": 0, "nucleus": 255} or {"background": [0, 0, 0], "tumour": [255, 0, 0]}'
@@ -144,7 +146,8 @@ def infer_label_map(
     """Find the classes of masks that come without a ``labels.json``.
 
     In lossless masks a value is a class when it occurs in at least 1 % of the masks and in no
-    fewer than two; with fewer than ten masks every value is. In lossy masks the classes are the
+    fewer than two; with fewer than ten masks every value is, as long as that makes no more than
+    eight classes. In lossy masks the classes are the
     sharp peaks of the pooled histogram. Two classes are called background and foreground, more
     are called background, class_1, class_2 ...
 
@@ -203,8 +206,13 @@ def infer_label_map(
 
 def _recurring_values(counts: Mapping[str, Mapping[int, int]]) -> list[int]:
     occurrence = Counter(value for histogram in counts.values() for value in histogram)
-    needed = max(2, 0.01 * len(counts)) if len(counts) >= 10 else 1
-    return sorted(value for value, masks in occurrence.items() if masks >= needed)
+    needed = max(2, 0.01 * len(counts))
+    recurring = sorted(value for value, masks in occurrence.items() if masks >= needed)
+    everything = sorted(occurrence)
+    few_masks = len(counts) < _FEW_MASKS
+    if few_masks and (len(everything) <= _FEW_CLASSES or len(recurring) < 2):
+        return everything
+    return recurring
 
 
 def _peaks(pooled: Mapping[int, int]) -> list[int]:

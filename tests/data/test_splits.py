@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medseg.data.case import Case, Split
+from medseg.data.splits import make_split, read_split, write_split
+from medseg.errors import DataError
+
+
+def case(
+    name: str, patient: str | None = None, split: Split | None = None, labelled: bool = True
+) -> Case:
+    return Case(name, Path(f"{name}.png"), Path("m.png") if labelled else None, patient, split)
+
+
+def cases(count: int) -> list[Case]:
+    return [case(f"{index:03}") for index in range(count)]
+
+
+@st.composite
+def collections(draw: st.DrawFn) -> tuple[list[Case], dict[str, str]]:
+    """Cases with patients and copies, at least two of them labelled."""
+    count = draw(st.integers(2, 25))
+    patients = st.none() | st.sampled_from("pqrstu")
+    made = [
+        case(f"{index}", draw(patients), labelled=index < 2 or draw(st.booleans()))
+        for index in range(count)
+    ]
+    copies = draw(st.dictionaries(st.integers(0, count - 1).map(str), st.sampled_from("xyz")))
+    return made, copies
+
+
+@given(given_cases=collections(), data=st.data())
+def test_a_split_is_a_partition_divides_no_group_and_ignores_order(
+    given_cases: tuple[list[Case], dict[str, str]], data: st.DataObject
+) -> None:
+    made, copies = given_cases
+    seed = data.draw(st.integers(0, 5))
+    try:
+        split = make_split(made, duplicates=copies, seed=seed)
+    except DataError as error:
+        assert "one patient" in str(error)  # noqa: PT017
+        return
+    assert split.keys() == {item.id for item in made}
+    for key in ({item.id: item.patient for item in made}, copies):
+        parts: dict[str, set[str]] = {}
+        for name, group in key.items():
+            if group is not None:
+                parts.setdefault(group, set()).add(split[name])
+        assert all(len(found) == 1 for found in parts.values())
+    labelled_parts = {split[item.id] for item in made if item.mask is not None}
+    assert {"train", "val"} <= labelled_parts
+    shuffled = data.draw(st.permutations(made))
+    assert make_split(shuffled, duplicates=copies, seed=seed) == split
+
+
+@pytest.mark.parametrize("count", [10, 50, 998])
+def test_ratios_are_met_to_the_nearest_case(count: int) -> None:
+    sizes = Counter(make_split(cases(count)).values())
+    assert abs(sizes["train"] - 0.8 * count) <= 1
+    assert abs(sizes["val"] - 0.1 * count) <= 1
+
+
+def test_uneven_patients_still_come_near_the_ratios() -> None:
+    made = [case(f"{p}_{s}", patient=f"{p}") for p in range(30) for s in range(1 + p % 7)]
+    sizes = Counter(make_split(made).values())
+    assert abs(sizes["train"] / len(made) - 0.8) < 0.05
+    assert abs(sizes["test"] / len(made) - 0.1) < 0.05
+
+
+def test_three_groups_fill_three_parts_and_two_groups_two() -> None:
+    assert sorted(make_split(cases(3)).values()) == ["test", "train", "val"]
+    assert sorted(make_split(cases(2)).values()) == ["train", "val"]
+
+
+def test_seeds_give_different_splits() -> None:
+    assert make_split(cases(30), seed=0) != make_split(cases(30), seed=1)
+
+
+def test_one_image_or_one_patient_is_too_little() -> None:
+    with pytest.raises(DataError, match=r"1 labelled cases.*At least 2 are needed"):
+        make_split(cases(1))
+    with pytest.raises(DataError, match="one patient"):
+        make_split([case("a", "p"), case("b", "p")])
+    with pytest.raises(DataError, match="show the same image"):
+        make_split(cases(2), duplicates={"000": "x", "001": "x"})
+
+
+def test_unlabelled_cases_train_unless_their_patient_is_held_out() -> None:
+    made = [case(f"{p}", patient=f"{p}") for p in range(10)]
+    made += [case(f"{p}u", patient=f"{p}", labelled=False) for p in range(12)]
+    split = make_split(made)
+    assert all(split[f"{p}u"] == split[f"{p}"] for p in range(10))
+    assert split["10u"] == split["11u"] == "train"
+
+
+def test_folds_share_a_test_part_and_validate_on_every_other_case_once() -> None:
+    splits = [make_split(cases(40), fold=fold, folds=5) for fold in range(5)]
+    tests = [{name for name, part in split.items() if part == "test"} for split in splits]
+    vals = [name for split in splits for name, part in split.items() if part == "val"]
+    assert all(test == tests[0] for test in tests)
+    assert sorted(vals) == sorted(set(splits[0]) - tests[0])
+
+
+def test_bad_folds_and_ratios_are_refused() -> None:
+    with pytest.raises(DataError, match="counted from 0"):
+        make_split(cases(20), fold=5)
+    with pytest.raises(DataError, match="only 3 patients"):
+        make_split(cases(4), fold=0)
+    for ratios in ((0.5, 0.1, 0.1), (0.0, 0.5, 0.5), (1.2, -0.1, -0.1)):
+        with pytest.raises(DataError, match="add up to 1"):
+            make_split(cases(20), ratios=ratios)
+
+
+def test_a_published_split_is_kept() -> None:
+    parts: list[Split] = ["train", "train", "val", "test"]
+    made = [case(str(index), split=part) for index, part in enumerate(parts)]
+    assert list(make_split(made, seed=7).values()) == parts
+
+
+def test_a_missing_validation_part_is_drawn_from_training_by_patient() -> None:
+    made = [case(f"{index}", patient=f"p{index // 2}", split="train") for index in range(36)]
+    made += [case(f"t{index}", split="test") for index in range(5)]
+    split = make_split(made)
+    assert all(split[f"t{index}"] == "test" for index in range(5))
+    assert all(split[f"{index}"] == split[f"{index + 1}"] for index in range(0, 36, 2))
+    assert Counter(split.values()) == {"train": 32, "val": 4, "test": 5}
+
+
+def test_a_missing_test_part_is_not_invented() -> None:
+    made = [case(f"{index}", split="val" if index < 3 else "train") for index in range(20)]
+    assert Counter(make_split(made).values()) == {"val": 3, "train": 17}
+
+
+def test_cases_outside_a_published_split_follow_their_patient_or_train() -> None:
+    made = [case("a", "p", "test"), case("b", "p"), case("c"), case("d", split="train")]
+    made += [case("e", split="val")]
+    split = make_split(made)
+    assert (split["b"], split["c"]) == ("test", "train")
+
+
+def test_a_published_split_without_training_cases_is_refused() -> None:
+    with pytest.raises(DataError, match="no labelled training cases"):
+        make_split([case("a", split="test"), case("b", split="test")])
+
+
+def test_a_written_split_reads_back(tmp_path: Path) -> None:
+    made = [case("a,b", "p1"), case("é/2"), case("c")]
+    split = make_split(made)
+    path = tmp_path / "split.csv"
+    write_split(path, split, made)
+    assert read_split(path, made) == split
+    assert path.read_text(encoding="utf-8").splitlines()[0] == "case,split,patient"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "not a split file"),
+        ("image,mask\n", "not a split file"),
+        ("case,split,patient\na,holdout,\n", "row 2 is 'a,holdout,'"),
+        ("case,split,patient\na\n", "row 2 is 'a'"),
+        ("case,split,patient\na,train,\na,test,\n", "row 3 lists 'a' again"),
+        ("case,split,patient\nz,train,\n", "'z' is not in the dataset"),
+    ],
+)
+def test_a_bad_split_file_is_explained(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "split.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=words):
+        read_split(path, [case("a")])
+
+
+def test_a_split_of_another_dataset_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="'b' is not in the dataset"):
+        write_split(tmp_path / "split.csv", {"b": "train"}, [case("a")])
+    with pytest.raises(DataError, match="cannot be read"):
+        read_split(tmp_path / "split.csv")
