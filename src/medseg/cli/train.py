@@ -105,7 +105,7 @@ def train(
         return
     from medseg.report.run import write_run_report
 
-    report = write_run_report(run.folder, data)
+    report, _ = write_run_report(run.folder, data, device=device)
     typer.echo(f"validation Dice {run.val_dice:.4f} after {run.epochs} epochs (at network size)")
     typer.echo(f"report    {report}")
     typer.echo(f"model     {run.bundle}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -136,7 +136,26 @@ def predict_files(
         DataError: an input does not exist, or two would get the same name.
         MedsegError: the output cannot be written, or holds masks of another model.
     """
-    found = find_inputs(inputs)
+    return predict_images(
+        model,
+        find_inputs(inputs),
+        output,
+        options=options,
+        overwrite=overwrite,
+        progress=progress,
+    )
+
+
+def predict_images(
+    model: Model,
+    found: Mapping[str, Path],
+    output: str | Path,
+    *,
+    options: PredictOptions = PredictOptions(),
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> PredictionReport:
+    """:func:`predict_files` for images whose masks' names are already known."""
     folder = Path(output)
     _claim(folder, model, options, overwrite)
     report = PredictionReport()

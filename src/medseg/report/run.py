@@ -1,0 +1,70 @@
+"""The report of a run: training curves, scores of one part of its data, and cases to look at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from medseg.inference.bundle import Manifest, find_bundle, read_manifest
+from medseg.metrics.evaluation import Evaluation
+from medseg.report.html import read_cases, write_report
+from medseg.scoring import evaluate
+
+
+def write_run_report(
+    run: Path,
+    data: Path,
+    *,
+    part: Literal["val", "test"] = "val",
+    device: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Path, Evaluation]:
+    """Score a run on one part of its data, at the images' own size, and write what was found.
+
+    Writes ``report.html``, ``scores/PART.json``, ``scores/PART.csv`` and ``masks/PART/``.
+
+    Args:
+        run: a finished run.
+        data: the data it was trained on.
+        part: ``val`` leaves the test part alone.
+        device: where to predict.
+        progress: called with (images done, total).
+
+    Returns:
+        The report's path, and the scores.
+    """
+    evaluation = evaluate(
+        data, run, part=part, masks=run / "masks" / part, device=device, progress=progress
+    )
+    evaluation.save(run / "scores" / f"{part}.json")
+    evaluation.save(run / "scores" / f"{part}.csv")
+    manifest = read_manifest(find_bundle(run))
+    metrics = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    path = run / "report.html"
+    write_report(
+        path,
+        title=f"{manifest.system} on {manifest.data['name']}",
+        evaluation=evaluation,
+        history=[json.loads(line) for line in metrics],
+        cases=read_cases(evaluation),
+        facts=_facts(manifest, part),
+    )
+    return path, evaluation
+
+
+def _facts(manifest: Manifest, part: str) -> dict[str, str]:
+    train, counts = manifest.recipe["train"], manifest.data["cases"]
+    size = manifest.preprocessing.image_size
+    return {
+        "system": f"{manifest.system}, {manifest.parameters:,} parameters",
+        "data": f"{counts['train']} training, {counts['val']} validation, {counts['test']} test "
+        f"cases; hash {manifest.data['hash']}",
+        "scored part": f"{part}, at the images' own size",
+        "training": f"{train['epochs']} epochs, {train['batch_size']} images a step at {size} x "
+        f"{size} pixels, {train['precision']}, seed {manifest.recipe['seed']}",
+        "chosen by": f"best validation Dice, {manifest.scores['val_dice']:.4f} at network size",
+        "medseg": manifest.medseg,
+        "weights": f"SHA-256 {manifest.weights_sha256}",
+    }

@@ -1,0 +1,168 @@
+"""Scoring masks, or a model, against the truth: what `medseg evaluate` does."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from medseg.data.case import Case
+from medseg.data.layouts import open_dataset
+from medseg.errors import DataError, MedsegError
+from medseg.inference.bundle import SUFFIX
+from medseg.metrics.evaluation import Evaluation, evaluate_folders
+from medseg.metrics.overlap import EmptyPolicy
+
+Part = Literal["auto", "train", "val", "test", "all"]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The cases on which a model is to be scored.
+
+    Attributes:
+        cases: labelled.
+        part: of the run's own split, or ``all``.
+        seen: how many of them the run was trained or validated on.
+    """
+
+    cases: tuple[Case, ...]
+    part: Part
+    seen: int
+
+
+def is_model(path: Path) -> bool:
+    """Whether ``path`` names a bundle or a run rather than a folder of masks."""
+    return path.suffix == SUFFIX or (path / "recipe.yaml").is_file()
+
+
+def evaluate(
+    truth: str | Path,
+    predictions: str | Path,
+    *,
+    part: Part = "auto",
+    masks: str | Path | None = None,
+    empty_policy: EmptyPolicy = "one",
+    device: str = "auto",
+    tta: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Score predictions, or a model, against the truth.
+
+    Args:
+        truth: a dataset (folder or manifest) or a folder of masks.
+        predictions: a folder of masks; or a run or bundle, which then predicts ``truth`` first.
+        part: for a run: which part of its split to score. ``auto`` takes the test part of the
+            data it was trained on, and all cases of any other data.
+        masks: for a model: where to write its masks; by default they are not kept.
+        empty_policy: what an empty truth met by an empty prediction is worth: ``one``, ``zero``,
+            or ``skip`` it in the mean.
+        device: for a model: where to compute.
+        tta: for a model: average over flips.
+        seed: of the bootstrap.
+        progress: called with (done, total).
+
+    Raises:
+        MedsegError: anything the user can mend.
+    """
+    truth, predictions = Path(truth), Path(predictions)
+    if not is_model(predictions):
+        if part != "auto":
+            raise MedsegError(
+                f"--part {part}", "a folder of masks has no parts", "Give a run instead of masks"
+            )
+        return evaluate_folders(
+            truth, predictions, empty_policy=empty_policy, seed=seed, progress=progress
+        )
+    chosen = choose_cases(truth, predictions, part)
+    if masks is not None:
+        return _evaluate_model(truth, predictions, chosen, Path(masks), empty_policy, device, tta,
+                               seed, progress)  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        return _evaluate_model(truth, predictions, chosen, Path(folder), empty_policy, device, tta,
+                               seed, progress)  # fmt: skip
+
+
+def choose_cases(truth: Path, model: Path, part: Part) -> Chosen:
+    """The cases of ``truth`` that ``part`` names for the run or bundle ``model``.
+
+    A case counts as the run's own when its image has the same content as in training.
+
+    Raises:
+        DataError: no such cases.
+        MedsegError: a part of the split is asked for that this model does not know.
+    """
+    dataset = open_dataset(truth, group_pattern=None)
+    labelled = tuple(case for case in dataset.cases if case.mask is not None)
+    split, images = _memory_of_run(model)
+    hashes = {case.id: _short_hash(case.image) for case in labelled} if images else {}
+    own = {case.id for case in labelled if images.get(case.id) == hashes.get(case.id, "")}
+    known = {images[case] for case, where in split.items() if where != "test" and case in images}
+    if part == "auto":
+        part = "test" if own and own >= split.keys() else "all"
+    if part == "all":
+        cases = labelled
+    elif not own:
+        raise MedsegError(
+            f"--part {part}",
+            f"{model} does not know how {truth} was split",
+            "Give the run's folder and the data it was trained on, or --part all",
+        )
+    else:
+        cases = tuple(case for case in labelled if case.id in own and split.get(case.id) == part)
+    if not cases:
+        raise DataError(truth, f"it has no labelled cases in the part {part!r}", "Try --part val")
+    return Chosen(cases, part, sum(hashes.get(case.id) in known for case in cases))
+
+
+def _evaluate_model(
+    truth: Path,
+    model: Path,
+    chosen: Chosen,
+    masks: Path,
+    empty_policy: EmptyPolicy,
+    device: str,
+    tta: bool,
+    seed: int,
+    progress: Progress | None,
+) -> Evaluation:
+    from medseg.inference.files import PredictOptions, predict_images
+    from medseg.inference.predictor import load
+
+    predict_images(
+        load(model, device=device),
+        {case.id: case.image for case in chosen.cases},
+        masks,
+        options=PredictOptions(tta=tta),
+        progress=progress,
+    )
+    return evaluate_folders(
+        truth,
+        masks,
+        empty_policy=empty_policy,
+        only=[case.id for case in chosen.cases],
+        seed=seed,
+    )
+
+
+def _memory_of_run(model: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Case id to part, and case id to the start of its image's hash; empty for a bare bundle."""
+    folder = model if model.is_dir() else model.parent
+    split_file, data_file = folder / "split.csv", folder / "data.json"
+    if not (split_file.is_file() and data_file.is_file()):
+        return {}, {}
+    with split_file.open(encoding="utf-8", newline="") as file:
+        split = {row["case"]: row["split"] for row in csv.DictReader(file)}
+    return split, dict(json.loads(data_file.read_text(encoding="utf-8"))["images"])
+
+
+def _short_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
