@@ -71,14 +71,15 @@ def pick_cases(evaluation: Evaluation, k: int = 3) -> Picks:
     Args:
         evaluation: with at least one row.
         k: how many of each; fewer when there are fewer than 3k cases. Cases without a defined
-            Dice are never picked.
+            Dice are never picked. Of equal ones those whose truth shows something come first.
     """
     defined = {
         case: score
         for case, score in evaluation.case_means("dice").items()
         if not math.isnan(score)
     }
-    ordered = sorted(defined, key=lambda case: (-defined[case], case))
+    shows = {row.case for row in evaluation.rows if row.truth_pixels}
+    ordered = sorted(defined, key=lambda case: (-defined[case], case not in shows, case))
     k = max(1, min(k, len(ordered) // 3))
     best = tuple(ordered[:k])
     worst = tuple(case for case in ordered[::-1][:k] if case not in best)

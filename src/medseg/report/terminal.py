@@ -60,7 +60,7 @@ def _cell(interval: Interval) -> str:
         return "-"
     if interval.low is None or interval.high is None:
         return f"{interval.mean:.3f}"
-    return f"{interval.mean:.3f} [dim]\\[{interval.low:.3f}, {interval.high:.3f}][/dim]"
+    return f"{interval.mean:.3f}\n[dim]{interval.low:.3f}-{interval.high:.3f}[/dim]"
 
 
 def _shorten(lines: list[str], most: int) -> list[str]:
