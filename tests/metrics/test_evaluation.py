@@ -192,6 +192,18 @@ def test_a_bare_file_name_pairs_only_where_it_is_the_only_one(tmp_path: Path) ->
     assert found.extra == ("x.png",)
 
 
+def test_pictures_that_medseg_predict_drew_are_not_taken_for_masks(
+    folders: tuple[Path, Path],
+) -> None:
+    truth, predictions = folders
+    write(predictions / "overlay", {"a": square(3), "b": square(3)})
+    (predictions / "predictions.json").write_text('{"labels": {"background": 0, "cell": 255}}')
+    (predictions / "a.png").unlink()
+    found = evaluate_folders(truth, predictions)
+    assert found.failures() == {"a": "missing prediction"}
+    assert found.extra == ()
+
+
 def test_two_predictions_for_one_case_are_refused(folders: tuple[Path, Path]) -> None:
     truth, predictions = folders
     (predictions / "a.bmp").write_bytes((predictions / "a.png").read_bytes())

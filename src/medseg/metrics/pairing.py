@@ -25,6 +25,9 @@ from medseg.errors import DataError
 PREDICTIONS_FILE = "predictions.json"
 """Beside predicted masks: an object whose key ``labels`` has the form of a ``labels.json``."""
 
+OVERLAY_FOLDER = "overlay"
+"""Where ``medseg predict`` puts pictures of its masks; beside a ``predictions.json`` not read."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -106,7 +109,12 @@ def pair(truths: Sequence[Truth], folder: Path) -> tuple[dict[str, Path], list[s
     if not folder.is_dir():
         found = "is not a folder" if folder.exists() else "does not exist"
         raise DataError(folder, found, "Name the folder of predicted masks")
-    free = {file: _stem(file, folder) for file in _image_files(folder)}
+    drawn = folder / OVERLAY_FOLDER if (folder / PREDICTIONS_FILE).exists() else None
+    free = {
+        file: _stem(file, folder)
+        for file in _image_files(folder)
+        if drawn is None or not file.is_relative_to(drawn)
+    }
     paired: dict[str, Path] = {}
     for forms in (_exact, _bare, _last):
         offered: dict[str, list[Path]] = {}

@@ -25,10 +25,10 @@ def render(evaluation: Evaluation, most: int = 10) -> RenderableType:
     table = Table(show_edge=False, pad_edge=False)
     table.add_column("class")
     for metric in METRICS.values():
-        table.add_column(metric.title, justify="right")
+        table.add_column(metric.title, justify="right", min_width=11, no_wrap=True)
     rows: list[tuple[str, Mapping[str, Interval]]] = list(evaluation.classes.items())
     if len(rows) > 1:
-        rows.append(("mean over classes", evaluation.overall))
+        rows.append(("all, mean", evaluation.overall))
     for name, summary in rows:
         table.add_row(escape(name), *(_cell(summary[metric]) for metric in METRICS))
 
