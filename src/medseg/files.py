@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from medseg.errors import MedsegError
@@ -25,7 +25,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
-        with part.open("rb") as written:
+        # Windows flushes only files that are open for writing.
+        with part.open("r+b") as written:
             os.fsync(written.fileno())
         os.replace(part, path)
     except OSError as error:
@@ -34,7 +35,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
             path, f"could not be written ({reason})", "Free space or choose another output folder"
         ) from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
