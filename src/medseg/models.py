@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from torch import nn
 
 from medseg import systems
@@ -20,7 +22,7 @@ def network_class(name: str) -> type[nn.Module]:
 
     Raises:
         RecipeError: no such system, or the file does not define exactly one ``nn.Module``
-            that takes ``in_channels`` and ``num_classes``.
+            that takes ``in_channels`` and ``num_classes``, or cannot be imported.
     """
     if not name.endswith(".py"):
         module_name, _, class_name = systems.load_card(name).network.partition(":")
@@ -29,11 +31,21 @@ def network_class(name: str) -> type[nn.Module]:
     path = Path(name)
     if not path.is_file():
         raise RecipeError(f"system {name}", "there is no such file", "Give an existing .py file")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    # A name of its own, so that a file called random.py shadows nothing.
+    spec = importlib.util.spec_from_file_location(f"medseg_file_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    # Dataclasses look their module up while it is being executed.
+    sys.modules[module.__name__] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise RecipeError(
+            f"system {name}",
+            f"it cannot be imported ({type(error).__name__}: {error})",
+            f"Run `python {name}` to see where",
+        ) from error
     candidates = [
         value
         for value in vars(module).values()
@@ -55,15 +67,45 @@ def network_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """All options of network ``name``: its defaults, the card's, then ``options``.
 
     Raises:
-        RecipeError: an option that the network does not take.
+        RecipeError: an option that the network does not take, or a value of another type than
+            the constructor declares.
     """
-    parameters = inspect.signature(network_class(name)).parameters
-    known = {k: p.default for k, p in parameters.items() if k not in ("in_channels", "num_classes")}
+    build = network_class(name)
+    known = {
+        key: parameter.default
+        for key, parameter in inspect.signature(build).parameters.items()
+        if key not in ("in_channels", "num_classes")
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    }
     for key in options:
         if key not in known:
             raise RecipeError(f"network.{key}", f"{name} has no such option", nearest(key, known))
+    defaults = {k: value for k, value in known.items() if value is not inspect.Parameter.empty}
     card_options = {} if name.endswith(".py") else systems.load_card(name).options
-    return {**known, **card_options, **options}
+    hints = _type_hints(build)
+    given = {k: _checked(k, value, hints.get(k, Any)) for k, value in options.items()}
+    return {**defaults, **card_options, **given}
+
+
+def _type_hints(build: type[nn.Module]) -> dict[str, Any]:
+    try:
+        return get_type_hints(build.__init__)
+    except (NameError, TypeError):  # names that exist only for the type checker
+        return {}
+
+
+def _checked(key: str, value: Any, hint: Any) -> Any:
+    try:
+        adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+    except PydanticUserError:
+        return value
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        messages = dict.fromkeys(each["msg"] for each in error.errors())
+        raise RecipeError(
+            f"network.{key}", f"{value!r} is not allowed", " or ".join(messages)
+        ) from error
 
 
 def create_model(
@@ -86,7 +128,9 @@ def create_model(
     """
     build = network_class(name)
     try:
-        return build(in_channels, num_classes, **network_options(name, options))
+        return build(
+            in_channels=in_channels, num_classes=num_classes, **network_options(name, options)
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise RecipeError(
             f"network options of {name}", str(error), f"See `medseg systems show {name}`"

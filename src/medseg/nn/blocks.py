@@ -22,7 +22,9 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 def make_norm(norm: Norm, channels: int) -> nn.Module:
-    """A normalisation over ``channels`` of a ``(B, C, H, W)`` map; groups hold 8 channels or fewer.
+    """A normalisation over ``channels`` of a ``(B, C, H, W)`` map.
+
+    Groups hold as many channels as divide ``channels``, up to 8.
 
     Raises:
         KeyError: ``norm`` is not one of ``batch | instance | group | none``.
@@ -30,10 +32,14 @@ def make_norm(norm: Norm, channels: int) -> nn.Module:
     makers: dict[str, Callable[[], nn.Module]] = {
         "batch": lambda: nn.BatchNorm2d(channels),
         "instance": lambda: nn.InstanceNorm2d(channels, affine=True),
-        "group": lambda: nn.GroupNorm(max(1, channels // 8), channels),
+        "group": lambda: nn.GroupNorm(channels // _group_size(channels), channels),
         "none": nn.Identity,
     }
     return makers[norm]()
+
+
+def _group_size(channels: int) -> int:
+    return max(size for size in range(1, 9) if channels % size == 0)
 
 
 class ConvNormAct(nn.Sequential):

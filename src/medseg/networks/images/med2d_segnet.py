@@ -14,7 +14,7 @@ units, and bilinear upsampling.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -63,10 +63,17 @@ class SqueezeExcitation(nn.Module):
 
 
 def make_gate(gate: Gate, channels: int, hidden: int) -> nn.Module:
-    """The channel gate named ``gate``, for a map of ``channels``."""
-    if gate == "se":
-        return SqueezeExcitation(channels, hidden)
-    return AveragePoolGate() if gate == "gap" else nn.Identity()
+    """The channel gate named ``gate``, for a map of ``channels``.
+
+    Raises:
+        KeyError: ``gate`` is not one of ``gap | se | none``.
+    """
+    makers: dict[str, Callable[[], nn.Module]] = {
+        "gap": AveragePoolGate,
+        "se": lambda: SqueezeExcitation(channels, hidden),
+        "none": nn.Identity,
+    }
+    return makers[gate]()
 
 
 class MedBlock(nn.Module):
@@ -149,6 +156,9 @@ class Med2DSegNet(nn.Module):
         gate: channel gate after the depthwise convolution: ``gap``, ``se`` or ``none``.
         norm: ``batch``, ``instance``, ``group`` or ``none``.
         activation: ``relu6``, ``relu``, ``leaky_relu``, ``gelu`` or ``silu``.
+
+    Raises:
+        ValueError: numbers that make no network.
     """
 
     def __init__(
@@ -165,13 +175,17 @@ class Med2DSegNet(nn.Module):
         activation: Activation = "relu6",
     ) -> None:
         super().__init__()
+        if len(widths) < 2 or min(widths) < 1:
+            raise ValueError(f"widths {list(widths)} must hold two or more numbers >= 1")
         if len(depths) != len(widths) - 1 or min(depths) < 1:
             raise ValueError(
                 f"depths {list(depths)} must hold one number >= 1 for each of the "
                 f"{len(widths) - 1} stages after the stem of widths {list(widths)}"
             )
-        if kernel % 2 == 0:
-            raise ValueError(f"kernel {kernel} must be odd, or sizes would shift")
+        if kernel < 1 or kernel % 2 == 0:
+            raise ValueError(f"kernel {kernel} must be odd and >= 1, or sizes would shift")
+        if expansion < 1:
+            raise ValueError(f"expansion {expansion} must be >= 1")
         self.stem = ConvNormAct(in_channels, widths[0], norm=norm, activation=activation)
         self.stages = nn.ModuleList()
         for before, width, depth in zip(widths, widths[1:], depths, strict=False):

@@ -41,6 +41,9 @@ class UNet(nn.Module):
             parameters.
         norm: ``batch``, ``instance``, ``group``, or ``none`` as in the paper.
         activation: ``relu``, ``relu6``, ``leaky_relu``, ``gelu`` or ``silu``.
+
+    Raises:
+        ValueError: widths that make no network.
     """
 
     def __init__(
@@ -53,6 +56,8 @@ class UNet(nn.Module):
         activation: Activation = "relu",
     ) -> None:
         super().__init__()
+        if not widths or min(widths) < 1:
+            raise ValueError(f"widths {list(widths)} must hold one or more numbers >= 1")
         self.encoder = nn.ModuleList(
             DoubleConv(before, width, norm=norm, activation=activation)
             for before, width in zip([in_channels, *widths], widths, strict=False)
