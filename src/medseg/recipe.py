@@ -20,7 +20,11 @@ class Section(BaseModel):
     """A part of the recipe; unknown keys are errors."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        validate_default=True,
+        allow_inf_nan=False,
     )
 
 
@@ -166,7 +170,7 @@ def load_recipe(path: Path) -> Recipe:
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise RecipeError(
             path, f"it cannot be read as YAML ({error})", "Restore it, or train again"
         ) from error
@@ -191,10 +195,10 @@ def apply_settings(values: Mapping[str, Any], settings: Iterable[str]) -> dict[s
             raise RecipeError(f"--set {key}", "there is no such key", nearest(key, known))
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+        except (ValueError, yaml.YAMLError, RecursionError) as error:
             raise RecipeError(f"--set {key}", f"{text!r} is not YAML", "Quote it") from error
-        # YAML 1.1 reads 1e-3 as text; people mean the number.
-        if isinstance(value, str):
+        # YAML 1.1 reads 1e-3 as text; people mean the number, unless they put it in quotes.
+        if value == text.strip():
             value = _number_or_text(value)
         section, dot, name = key.partition(".")
         if dot:
@@ -219,7 +223,10 @@ def known_keys() -> tuple[str, ...]:
 def _key_path(location: Iterable[int | str]) -> str:
     """pydantic's location as a dotted path, without the names it gives to union branches."""
     branches = ("int", "float", "str", "none")
-    return ".".join(str(p) for p in location if "[" not in str(p) and p not in branches)
+    names = (str(part) for part in location)
+    return ".".join(
+        name for name in names if "[" not in name and name.split("-")[-1] not in branches
+    )
 
 
 def _number_or_text(text: str) -> float | str:
