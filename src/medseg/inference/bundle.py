@@ -11,9 +11,9 @@ import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from medseg import __version__
 from medseg.data.case import Label, LabelMap
@@ -29,15 +29,21 @@ MAX_MANIFEST_BYTES = 16_000_000
 class Preprocessing(BaseModel):
     """From a decoded image to the network's input."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     image_size: int = Field(ge=1, le=4096)
     """Height and width in pixels; the aspect ratio is not kept."""
     channels: Literal[1, 3]
     mean: tuple[float, ...]
     """Of each channel, on the scale 0..1; subtracted."""
-    std: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
     """Of each channel, on the scale 0..1; divided by."""
+
+    @model_validator(mode="after")
+    def _every_channel_is_normalised(self) -> Self:
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise ValueError(f"mean and std must hold {self.channels} numbers")
+        return self
 
 
 class StoredLabel(BaseModel):
@@ -73,6 +79,13 @@ class Manifest(BaseModel):
     """Validation scores of the stored weights."""
     parameters: int
     weights_sha256: str
+
+    @model_validator(mode="after")
+    def _every_logit_has_a_label(self) -> Self:
+        binary = self.num_classes == 1 and len(self.labels) == 2
+        if not binary and self.num_classes != len(self.labels):
+            raise ValueError(f"{len(self.labels)} labels do not fit {self.num_classes} logits")
+        return self
 
     @property
     def label_map(self) -> LabelMap:
@@ -138,7 +151,11 @@ def _read(path: Path, *, with_weights: bool) -> Bundle:
             if stored.compress_type != zipfile.ZIP_STORED or stored.file_size > path.stat().st_size:
                 raise ModelError(path, f"its {WEIGHTS} is compressed", remedy)
             weights = archive.read(stored) if with_weights else b""
-    except (zipfile.BadZipFile, KeyError, ValidationError, ValueError, OSError, EOFError) as error:
+    except ModelError:
+        raise
+    # A damaged archive makes zipfile raise almost anything: BadZipFile, NotImplementedError,
+    # RuntimeError (flags that say it is encrypted), zlib.error, struct.error ...
+    except Exception as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(path, f"it is damaged or not a bundle ({first_line})", remedy) from error
     if with_weights and hashlib.sha256(weights).hexdigest() != manifest.weights_sha256:

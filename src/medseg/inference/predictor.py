@@ -22,7 +22,7 @@ from medseg.errors import DataError, ModelError, RecipeError
 from medseg.inference.bundle import Bundle, Manifest, find_bundle, read_bundle
 from medseg.inference.logits import predicted_classes
 from medseg.losses.region import probabilities
-from medseg.models import create_model
+from medseg.models import create_model, network_options
 
 # Image axes to flip; the mean over all of them is test-time augmentation.
 FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-1, -2))
@@ -145,7 +145,8 @@ def _as_image(image: str | Path | NDArray[np.uint8]) -> NDArray[np.uint8]:
     if isinstance(image, str | Path):
         return read_image(Path(image))
     array = image[:, :, None] if image.ndim == 2 else image
-    if array.ndim != 3 or array.shape[2] not in (1, 3) or array.dtype != np.uint8:
+    right = array.ndim == 3 and array.shape[2] in (1, 3) and array.dtype == np.uint8
+    if not right or not array.size:
         raise DataError(
             "image", f"an array of shape {image.shape} and type {image.dtype}",
             "Give (H, W), (H, W, 1) or (H, W, 3) uint8",
@@ -176,7 +177,7 @@ def load(
     """
     source = find_bundle(Path(path))
     if source.suffix.lower() in (".pt", ".pth", ".ckpt", ".bin", ".pkl"):
-        return _load_pickle(source, device=device, trust=trust, system=system)
+        return _load_pickle(source, device=device, precision=precision, trust=trust, system=system)
     bundle = read_bundle(source)
     manifest = bundle.manifest
     if manifest.system.endswith(".py") and system is None:
@@ -192,22 +193,25 @@ def load(
 
 def _restore(source: Path, bundle: Bundle, system: str | None) -> nn.Module:
     manifest = bundle.manifest
+    name = system or manifest.system
     try:
         network = create_model(
-            system or manifest.system,
+            name,
             in_channels=manifest.preprocessing.channels,
             num_classes=manifest.num_classes,
-            **manifest.network,
+            **network_options(name, manifest.network),
         )
         network.load_state_dict(load_safetensors(bundle.weights))
-    except (SafetensorError, RuntimeError, RecipeError) as error:
+    except (SafetensorError, RuntimeError, KeyError, ValueError, RecipeError) as error:
         raise ModelError(
             source, f"its weights do not fit its network ({error})", "Copy or train it again"
         ) from error
     return network
 
 
-def _load_pickle(source: Path, *, device: str, trust: bool, system: str | None) -> Model:
+def _load_pickle(
+    source: Path, *, device: str, precision: str, trust: bool, system: str | None
+) -> Model:
     if not source.is_file():
         raise ModelError(source, "there is no such file", "Check the path")
     if not trust:
@@ -227,11 +231,11 @@ def _load_pickle(source: Path, *, device: str, trust: bool, system: str | None) 
     content = content.get("state_dict", content) if isinstance(content, dict) else content
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
         raise ModelError(source, "it holds no state dict", "Save model.state_dict()")
-    return _from_state_dict(source, content, device=device, system=system)
+    return _from_state_dict(source, content, device=device, precision=precision, system=system)
 
 
 def _from_state_dict(
-    source: Path, weights: dict[str, Tensor], *, device: str, system: str
+    source: Path, weights: dict[str, Tensor], *, device: str, precision: str, system: str
 ) -> Model:
     """A model around bare weights: 256 px, images scaled to -1..1, classes valued 0, 1, 2 ...
 
@@ -267,4 +271,4 @@ def _from_state_dict(
             "weights_sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
         }
     )
-    return Model(manifest, network, device=device)
+    return Model(manifest, network, device=device, precision=precision)
