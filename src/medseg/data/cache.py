@@ -10,8 +10,10 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,38 +116,57 @@ def open_cache(
         DataError: a file cannot be read.
     """
     target = folder / cache_key(cases, hashes, settings)
-    reused = (target / "cases.json").is_file()
-    if not reused:
-        size = settings.image_size
-        needed = len(cases) * size * size * (settings.channels + 1)
+    found = _read(target, reused=True)
+    if found is not None:
+        # Marks the cache as used, for make_room; a shared one may be read-only.
+        with suppress(OSError):
+            os.utime(target / "cases.json")
+        return found
+    size = settings.image_size
+    needed = len(cases) * size * size * (settings.channels + 1)
+    build = folder / f"{target.name}.{secrets.token_hex(4)}.part"
+    try:
+        _delete(target)
         make_room(folder, needed, limit)
-        build = folder / f"{target.name}.{secrets.token_hex(4)}.part"
-        try:
-            build.mkdir(parents=True)
-            _fill(build, cases, settings, progress)
-            try:
-                os.rename(build, target)
-            except OSError:
-                if not (target / "cases.json").is_file():
-                    raise
-        except OSError as error:
-            raise MedsegError(
-                folder,
-                f"the cache of {needed / 1e9:.2f} GB could not be written "
-                f"({error.strerror or error})",
-                "Free space or choose another folder with --cache-dir",
-            ) from error
-        finally:
-            shutil.rmtree(build, ignore_errors=True)
-    # Marks the cache as used, for make_room.
-    os.utime(target / "cases.json")
-    return CaseCache(
-        folder=target,
-        ids=tuple(json.loads((target / "cases.json").read_text(encoding="utf-8"))),
-        images=np.load(target / "images.npy", mmap_mode="r"),
-        masks=np.load(target / "masks.npy", mmap_mode="r"),
-        reused=reused,
-    )
+        build.mkdir(parents=True)
+        _fill(build, cases, settings, progress)
+        # Fails when another process has just finished the same cache, which is then taken.
+        with suppress(OSError):
+            os.rename(build, target)
+        made = _read(target, reused=False)
+        if made is None:
+            raise OSError("it cannot be read back")
+        return made
+    except OSError as error:
+        raise MedsegError(
+            folder,
+            f"the cache of {needed / 1e9:.2f} GB could not be written ({error.strerror or error})",
+            "Free space or choose another folder with --cache-dir",
+        ) from error
+    finally:
+        shutil.rmtree(build, ignore_errors=True)
+
+
+def _read(folder: Path, *, reused: bool) -> CaseCache | None:
+    """The finished cache in ``folder``, or None when there is none or it is damaged."""
+    try:
+        return CaseCache(
+            folder=folder,
+            ids=tuple(json.loads((folder / "cases.json").read_text(encoding="utf-8"))),
+            images=np.load(folder / "images.npy", mmap_mode="r"),
+            masks=np.load(folder / "masks.npy", mmap_mode="r"),
+            reused=reused,
+        )
+    except (OSError, ValueError, EOFError):
+        return None
+
+
+def _delete(folder: Path) -> None:
+    """Delete a cache so that, if this is cut short, what is left does not look like one."""
+    doomed = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}.part")
+    with suppress(OSError):
+        folder.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
 
 
 def make_room(folder: Path, needed: int, limit: int) -> None:
@@ -172,20 +193,26 @@ def make_room(folder: Path, needed: int, limit: int) -> None:
     for path in finished:
         if sum(sizes.values()) + needed <= limit:
             break
-        shutil.rmtree(path.parent, ignore_errors=True)
+        _delete(path.parent)
         del sizes[path]
+
+
+def _new_array(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
+    array = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    # Writing to a mapped file whose blocks the disk cannot give kills the process (SIGBUS);
+    # asking for them first is an OSError.
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def _fill(
     folder: Path, cases: Sequence[Case], settings: CacheSettings, progress: Progress | None
 ) -> None:
     size = settings.image_size
-    images = np.lib.format.open_memmap(
-        folder / "images.npy", "w+", np.uint8, (len(cases), size, size, settings.channels)
-    )
-    masks = np.lib.format.open_memmap(
-        folder / "masks.npy", "w+", np.uint8, (len(cases), size, size)
-    )
+    images = _new_array(folder / "images.npy", (len(cases), size, size, settings.channels))
+    masks = _new_array(folder / "masks.npy", (len(cases), size, size))
 
     def decode(row: int) -> None:
         case = cases[row]
@@ -195,7 +222,8 @@ def _fill(
         )
         mask = read_mask(case.mask, max_pixels=settings.max_pixels)
         images[row] = np.rint(resize_image(image, size))
-        masks[row] = resize_mask(encode_mask(mask, settings.labels, snap=settings.snap), size)
+        classes = encode_mask(mask, settings.labels, snap=settings.snap, where=case.mask)
+        masks[row] = resize_mask(classes, size)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for done, _ in enumerate(pool.map(decode, range(len(cases))), start=1):
