@@ -90,10 +90,10 @@ def _expand(item: str) -> list[tuple[str, Path]]:
         if not images:
             raise DataError(path, "there are no images in it", "Name a folder with images")
         return [(p.relative_to(path).with_suffix("").as_posix(), p) for p in images]
-    matches = sorted(Path(m) for m in glob.glob(item, recursive=True))
+    matches = sorted(Path(m) for m in glob.glob(item, recursive=True) if is_image_file(Path(m)))
     if not matches:
-        raise DataError(item, "there is no such file or folder", "Check the path")
-    return [(p.stem, p) for p in matches if is_image_file(p)]
+        raise DataError(item, "there is no such image or folder", "Check the path")
+    return [(p.stem, p) for p in matches]
 
 
 @dataclass(frozen=True)
