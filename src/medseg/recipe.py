@@ -51,9 +51,7 @@ class DataSettings(Section):
     @model_validator(mode="after")
     def _fold_exists(self) -> Self:
         if self.fold is not None and self.fold >= self.folds:
-            raise ValueError(
-                f"there are folds 0..{self.folds - 1}, not {self.fold}"
-            )
+            raise ValueError(f"there are folds 0..{self.folds - 1}, not {self.fold}")
         if min(self.ratios) < 0 or abs(sum(self.ratios) - 1) > 1e-6:
             raise ValueError(f"ratios {self.ratios} must not be negative and must sum to 1")
         return self
