@@ -30,13 +30,13 @@ def info(
         return
     for key, value in facts.items():
         if key != "recipe":
-            typer.echo(f"{key:14}{_shown(value)}")
+            typer.echo(f"{key:16}{_shown(value)}")
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{k} {_shown(v)}" for k, v in value.items())
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return ", ".join(map(_shown, value))
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 

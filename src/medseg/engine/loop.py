@@ -52,6 +52,7 @@ class TrainingState:
         best_dice: best validation Dice so far.
         best_epoch: when it was reached, counted from 0; -1 before the first validation.
         losses: sums of the named losses over the epoch's steps.
+        seconds: that the epoch's steps have taken.
         average_updates: of the averaged weights.
         data: key of the cached data, so that a run is not resumed on other data.
     """
@@ -62,6 +63,7 @@ class TrainingState:
     best_dice: float = -1.0
     best_epoch: int = -1
     losses: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
     average_updates: int = 0
 
 
@@ -158,8 +160,8 @@ class TrainingLoop:
             out_of_memory_advice(batch_size=self.batch_size, image_size=size),
         ):
             while self.state.epoch < self.epochs and not self._out_of_patience():
-                seconds = self._train_epoch(progress)
-                self._end_epoch(progress, seconds)
+                self._train_epoch(progress)
+                self._end_epoch(progress)
         return self.state
 
     def resume(self) -> None:
@@ -195,7 +197,7 @@ class TrainingLoop:
         """Optimizer steps taken so far."""
         return self.state.epoch * self.steps_per_epoch + self.state.step
 
-    def _train_epoch(self, progress: TrainingProgress) -> float:
+    def _train_epoch(self, progress: TrainingProgress) -> None:
         state = self.state
         batches = training_batches(
             self.cache,
@@ -208,22 +210,23 @@ class TrainingLoop:
             processes=self.accelerator.num_processes,
         )
         self.model.train()
-        started = saved = time.perf_counter()
-        first_step = state.step
+        before = saved = time.perf_counter()
         for raw in batches:
             losses = self._step(self._prepare(raw, augment=True))
             for name, value in losses.items():
                 state.losses[name] = state.losses.get(name, 0.0) + value
             state.step += 1
             now = time.perf_counter()
-            speed = (state.step - first_step) * self.batch_size / (now - started)
+            state.seconds += now - before
+            before = now
+            speed = state.step * self.batch_size / state.seconds
             progress.step(state.epoch, sum(state.losses.values()) / state.step, speed)
-            if self.stop_asked or now - saved > SECONDS_BETWEEN_SAVES:
+            stop = self._anyone(self.stop_asked)
+            if stop or now - saved > SECONDS_BETWEEN_SAVES:
                 self.save()
                 saved = now
-            if self.stop_asked:
+            if stop:
                 raise Interrupted
-        return (time.perf_counter() - started) * state.step / max(1, state.step - first_step)
 
     def _prepare(self, raw: CachedBatch, *, augment: bool) -> Batch:
         image = raw.image.to(self.device).float().div_(255)
@@ -261,17 +264,21 @@ class TrainingLoop:
     def _rank(self) -> int:
         return int(self.accelerator.process_index)
 
-    def _end_epoch(self, progress: TrainingProgress, seconds: float) -> None:
+    def _end_epoch(self, progress: TrainingProgress) -> None:
         state = self.state
         dice = self.validate()
+        losses = {
+            name: self._mean_over_processes(total / state.step)
+            for name, total in state.losses.items()
+        }
         row: dict[str, float] = {
             "epoch": state.epoch + 1,
-            "loss": self._mean_over_processes(sum(state.losses.values()) / state.step),
-            **{f"loss_{name}": value / state.step for name, value in state.losses.items()},
+            "loss": sum(losses.values()),
+            **{f"loss_{name}": value for name, value in losses.items()},
             "val_dice": dice,
-            "lr": self.optimizer.param_groups[0]["lr"],
-            "images_per_second": state.step * self.batch_size / seconds,
-            "seconds": seconds,
+            "lr": self.method.learning_rate(self.steps_done - 1, self.steps),
+            "images_per_second": state.step * self.batch_size / state.seconds,
+            "seconds": state.seconds,
         }
         self.history.append(row)
         better = dice > state.best_dice
@@ -283,7 +290,8 @@ class TrainingLoop:
                     {"network": self.average.network.state_dict()},
                     {"epoch": state.epoch, "val_dice": dice},
                 )
-        state.epoch, state.step, state.losses = state.epoch + 1, 0, {}
+        state.epoch += 1
+        state.step, state.seconds, state.losses = 0, 0.0, {}
         if self.accelerator.is_main_process:
             lines = "".join(json.dumps(entry) + "\n" for entry in self.history)
             write_text(self.folder / "metrics.jsonl", lines)
@@ -317,7 +325,6 @@ class TrainingLoop:
 
     def save(self) -> None:
         """Write everything a resume needs."""
-        self.accelerator.wait_for_everyone()
         if not self.accelerator.is_main_process:
             return
         self.state.average_updates = self.average.updates
@@ -340,6 +347,13 @@ class TrainingLoop:
 
     def _out_of_patience(self) -> bool:
         return self.state.epoch - 1 - self.state.best_epoch >= self.patience
+
+    def _anyone(self, value: bool) -> bool:
+        """Whether ``value`` holds in any process; all must stop at the same step."""
+        if self.accelerator.num_processes == 1:
+            return value
+        flag = torch.tensor(float(value), device=self.device)
+        return float(self.accelerator.reduce(flag, "sum")) > 0
 
     def _mean_over_processes(self, value: float) -> float:
         if self.accelerator.num_processes == 1:

@@ -418,7 +418,7 @@ def _announce(
         "training": (
             f"{loop.epochs} epochs of {loop.steps_per_epoch} steps, {loop.batch_size} images a "
             f"step at {recipe.data.image_size} px, {recipe.train.precision} on "
-            f"{accelerator.device}, patience {loop.patience}"
+            f"{accelerator.device if accelerator.device.type != 'cpu' else 'cpu'}, patience {loop.patience}"
         ),
         "cache": (
             f"{cache.bytes / 1e6:.0f} MB in {cache.folder}{' (reused)' if cache.reused else ''}"
