@@ -146,8 +146,9 @@ def parse_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
         first, *others = error.errors()
         path = _key_path(first["loc"])
         if first["type"] == "extra_forbidden":
+            known = known_keys() if "." in path else Recipe.model_fields
             raise RecipeError(
-                f"{where}: {path}", "there is no such key", nearest(path, known_keys())
+                f"{where}: {path}", "there is no such key", nearest(path, known)
             ) from error
         raise RecipeError(
             f"{where}: {path or 'value'}",

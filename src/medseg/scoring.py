@@ -6,15 +6,18 @@ import csv
 import hashlib
 import json
 import tempfile
+import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from medseg.data.case import Case
 from medseg.data.layouts import open_dataset
-from medseg.errors import DataError, MedsegError
-from medseg.inference.bundle import SUFFIX
+from medseg.errors import DataError, MedsegError, ModelError
+from medseg.inference.bundle import SUFFIX, find_bundle, read_manifest
+from medseg.inference.files import PredictOptions, predict_images
+from medseg.inference.predictor import load
 from medseg.metrics.evaluation import Evaluation, evaluate_folders
 from medseg.metrics.overlap import EmptyPolicy
 
@@ -82,12 +85,27 @@ def evaluate(
             truth, predictions, empty_policy=empty_policy, seed=seed, progress=progress
         )
     chosen = choose_cases(truth, predictions, part)
-    if masks is not None:
-        return _evaluate_model(truth, predictions, chosen, Path(masks), empty_policy, device, tta,
-                               seed, progress)  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder:
-        return _evaluate_model(truth, predictions, chosen, Path(folder), empty_policy, device, tta,
-                               seed, progress)  # fmt: skip
+    scratch = tempfile.TemporaryDirectory() if masks is None else None
+    folder = Path(scratch.name if scratch else masks or "")
+    predict_images(
+        load(predictions, device=device),
+        {case.id: case.image for case in chosen.cases},
+        folder,
+        options=PredictOptions(tta=tta),
+        progress=progress,
+    )
+    evaluation = evaluate_folders(
+        truth,
+        folder,
+        empty_policy=empty_policy,
+        only=[case.id for case in chosen.cases],
+        seed=seed,
+    )
+    evaluation = replace(evaluation, predictions=str(predictions), note=_note(chosen))
+    if scratch is not None:
+        # A report drawn from the evaluation still reads the masks.
+        weakref.finalize(evaluation, scratch.cleanup)
+    return evaluation
 
 
 def choose_cases(truth: Path, model: Path, part: Part) -> Chosen:
@@ -102,9 +120,9 @@ def choose_cases(truth: Path, model: Path, part: Part) -> Chosen:
     dataset = open_dataset(truth, group_pattern=None)
     labelled = tuple(case for case in dataset.cases if case.mask is not None)
     split, images = _memory_of_run(model)
-    hashes = {case.id: _short_hash(case.image) for case in labelled} if images else {}
-    own = {case.id for case in labelled if images.get(case.id) == hashes.get(case.id, "")}
-    known = {images[case] for case, where in split.items() if where != "test" and case in images}
+    seen = set(read_manifest(find_bundle(model)).data.get("seen", ()))
+    hashes = {case.id: _short_hash(case.image) for case in labelled}
+    own = {case.id for case in labelled if images.get(case.id) == hashes[case.id]}
     if part == "auto":
         part = "test" if own and own >= split.keys() else "all"
     if part == "all":
@@ -119,37 +137,17 @@ def choose_cases(truth: Path, model: Path, part: Part) -> Chosen:
         cases = tuple(case for case in labelled if case.id in own and split.get(case.id) == part)
     if not cases:
         raise DataError(truth, f"it has no labelled cases in the part {part!r}", "Try --part val")
-    return Chosen(cases, part, sum(hashes.get(case.id) in known for case in cases))
+    return Chosen(cases, part, sum(hashes[case.id] in seen for case in cases))
 
 
-def _evaluate_model(
-    truth: Path,
-    model: Path,
-    chosen: Chosen,
-    masks: Path,
-    empty_policy: EmptyPolicy,
-    device: str,
-    tta: bool,
-    seed: int,
-    progress: Progress | None,
-) -> Evaluation:
-    from medseg.inference.files import PredictOptions, predict_images
-    from medseg.inference.predictor import load
-
-    predict_images(
-        load(model, device=device),
-        {case.id: case.image for case in chosen.cases},
-        masks,
-        options=PredictOptions(tta=tta),
-        progress=progress,
-    )
-    return evaluate_folders(
-        truth,
-        masks,
-        empty_policy=empty_policy,
-        only=[case.id for case in chosen.cases],
-        seed=seed,
-    )
+def _note(chosen: Chosen) -> str:
+    if chosen.part == "train":
+        return "Training cases: these scores do not say how good the model is on new images."
+    if chosen.part == "val":
+        return "Validation cases: they chose the checkpoint, so these scores are a little too good."
+    if chosen.seen:
+        return f"Leak: {chosen.seen} of these {len(chosen.cases)} images were trained or chosen on."
+    return ""
 
 
 def _memory_of_run(model: Path) -> tuple[dict[str, str], dict[str, str]]:
@@ -160,7 +158,12 @@ def _memory_of_run(model: Path) -> tuple[dict[str, str], dict[str, str]]:
         return {}, {}
     with split_file.open(encoding="utf-8", newline="") as file:
         split = {row["case"]: row["split"] for row in csv.DictReader(file)}
-    return split, dict(json.loads(data_file.read_text(encoding="utf-8"))["images"])
+    try:
+        return split, dict(json.loads(data_file.read_text(encoding="utf-8"))["images"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            data_file, f"it is damaged ({error!r})", "Score the model.medseg inside the run instead"
+        ) from error
 
 
 def _short_hash(path: Path) -> str:

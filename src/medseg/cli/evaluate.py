@@ -8,6 +8,18 @@ from typing import Annotated
 
 import typer
 
+from medseg.cli.options import Device
+
+
+class WhichPart(StrEnum):
+    """`medseg.scoring.Part` as a command-line choice."""
+
+    AUTO = "auto"
+    TRAIN = "train"
+    VAL = "val"
+    TEST = "test"
+    ALL = "all"
+
 
 class Policy(StrEnum):
     """`medseg.metrics.overlap.EmptyPolicy` as a command-line choice."""
@@ -24,7 +36,10 @@ def evaluate(
     ],
     predictions: Annotated[
         Path,
-        typer.Argument(help="A folder of predicted masks, named like the images or true masks."),
+        typer.Argument(
+            help="A folder of predicted masks, named like the images or true masks; or a run or "
+            ".medseg file, which then predicts TRUTH first."
+        ),
     ],
     output: Annotated[
         list[Path] | None,
@@ -39,26 +54,43 @@ def evaluate(
             "one, zero, or skip it in the mean (it is counted)."
         ),
     ] = Policy.ONE,
+    part: Annotated[
+        WhichPart,
+        typer.Option(
+            help="For a run: the part of its split to score. auto: the test part of its own data, "
+            "all cases of other data."
+        ),
+    ] = WhichPart.AUTO,
+    masks: Annotated[
+        Path | None, typer.Option(help="For a model: keep its masks in this folder.")
+    ] = None,
+    tta: Annotated[bool, typer.Option("--tta", help="For a model: average over flips.")] = False,
+    device: Device = "auto",
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap intervals.")] = 0,
 ) -> None:
-    """Score predicted masks against the true ones.
+    """Score predicted masks, or a model, against the true masks.
 
     Prints Dice, IoU, precision, recall and specificity per class, each with its 95 % bootstrap
     interval. A case without a usable prediction is named and scored 0, never left out; the exit
     code stays 0, because the evaluation itself succeeded.
 
-    Examples:
+    **Examples**
 
         medseg evaluate data/test predictions
 
         medseg evaluate truth_masks predicted_masks -o report.html -o scores.csv
+
+        medseg evaluate data runs/first -o test.html
+
+        medseg evaluate other_hospital runs/first -o elsewhere.html
     """
     from rich.console import Console
     from rich.progress import Progress
 
     from medseg.errors import MedsegError
-    from medseg.metrics.evaluation import REPORT_SUFFIXES, evaluate_folders
+    from medseg.metrics.evaluation import REPORT_SUFFIXES
     from medseg.report.terminal import render
+    from medseg.scoring import evaluate as score
 
     for path in output or []:
         if path.suffix.lower() not in REPORT_SUFFIXES:
@@ -67,9 +99,13 @@ def evaluate(
             )
     with Progress(transient=True, console=Console(stderr=True)) as bar:
         task = bar.add_task("Scoring", total=None)
-        result = evaluate_folders(
+        result = score(
             truth,
             predictions,
+            part=part.value,
+            masks=masks,
+            tta=tta,
+            device=device,
             empty_policy=empty_policy.value,
             seed=seed,
             progress=lambda done, total: bar.update(task, completed=done, total=total),

@@ -52,7 +52,7 @@ def _model_facts(path: Path) -> dict[str, Any]:
         "parameters": manifest.parameters,
         "labels": {label.name: label.value for label in manifest.labels},
         "input": manifest.preprocessing.model_dump(),
-        "data": manifest.data,
+        "data": {key: value for key, value in manifest.data.items() if key != "seen"},
         "scores": manifest.scores,
         "medseg": manifest.medseg,
         "weights_sha256": manifest.weights_sha256,

@@ -418,7 +418,7 @@ def _announce(
         "training": (
             f"{loop.epochs} epochs of {loop.steps_per_epoch} steps, {loop.batch_size} images a "
             f"step at {recipe.data.image_size} px, {recipe.train.precision} on "
-            f"{accelerator.device if accelerator.device.type != 'cpu' else 'cpu'}, patience {loop.patience}"
+            f"{accelerator.device.type}, patience {loop.patience}"
         ),
         "cache": (
             f"{cache.bytes / 1e6:.0f} MB in {cache.folder}{' (reused)' if cache.reused else ''}"
@@ -448,6 +448,8 @@ def _write_model(
     network = loop.best_network()
     weights = to_safetensors({k: v.contiguous() for k, v in network.state_dict().items()})
     mean, std = normalisation
+    facts = _data_facts(survey, parts, cache)
+    images = facts.pop("images")
     manifest = Manifest(
         system=recipe.system,
         network=json.loads(json.dumps(recipe.network)),
@@ -459,7 +461,7 @@ def _write_model(
         ),
         threshold=recipe.predict.threshold,
         recipe=recipe.model_dump(mode="json"),
-        data={k: v for k, v in _data_facts(survey, parts, cache).items() if k != "images"},
+        data=facts | {"seen": sorted(images[case] for case in cache.ids)},
         scores={"val_dice": loop.state.best_dice},
         parameters=count_parameters(loop.method.network),
         weights_sha256=hashlib.sha256(weights).hexdigest(),

@@ -109,6 +109,7 @@ class Evaluation:
         seed: of the bootstrap.
         sources: case id to its files, where the masks were read from files.
         prediction_labels: how the predictions store the classes, where that differs.
+        note: a warning to be read before the numbers, e.g. that cases were trained on.
     """
 
     rows: tuple[CaseScore, ...]
@@ -123,6 +124,7 @@ class Evaluation:
     seed: int = 0
     sources: Mapping[str, Source] = field(default_factory=dict, repr=False)
     prediction_labels: LabelMap | None = None
+    note: str = ""
 
     def counts(self, label: str | None = None) -> Counts:
         """Count over all classes, or for the class named ``label``."""
@@ -151,6 +153,7 @@ class Evaluation:
         """Everything but the sources as JSON; NaN is written as null."""
         return json.dumps(
             {
+                "note": self.note,
                 "truth": self.truth,
                 "predictions": self.predictions,
                 "labels": [asdict(label) for label in self.labels.labels],
@@ -196,7 +199,13 @@ class Evaluation:
         elif suffix == ".html":
             from medseg.report.html import read_cases, write_report
 
-            write_report(path, title="Evaluation", evaluation=self, cases=read_cases(self))
+            write_report(
+                path,
+                title="Evaluation",
+                evaluation=self,
+                cases=read_cases(self),
+                note=self.note or None,
+            )
         else:
             raise MedsegError(
                 path, f"'{path.suffix}' is not a report format", "Use .html, .json or .csv"

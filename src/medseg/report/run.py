@@ -50,6 +50,7 @@ def write_run_report(
         history=[json.loads(line) for line in metrics],
         cases=read_cases(evaluation),
         facts=_facts(manifest, part),
+        note=evaluation.note or None,
     )
     return path, evaluation
 

@@ -39,6 +39,7 @@ def render(evaluation: Evaluation, most: int = 10) -> RenderableType:
     ]
     failures = [f"  {case}: {status}" for case, status in evaluation.failures().items()]
     parts: list[RenderableType] = [
+        *([Text(evaluation.note, style="bold yellow")] if evaluation.note else []),
         Text(headline(evaluation), style="bold"),
         Text(""),
         table,
