@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medseg.data.cache import (
+    CacheSettings,
+    CaseCache,
+    cache_key,
+    channel_statistics,
+    make_room,
+    open_cache,
+)
+from medseg.data.case import Case, Label, LabelMap
+from medseg.data.io import read_image, read_mask
+from medseg.data.labels import encode_mask
+from medseg.data.preprocess import resize_image, resize_mask, to_channels
+from medseg.errors import DataError, MedsegError
+
+from .builders import disk, noise, save
+
+LABELS = LabelMap((Label("background", 0), Label("nucleus", 255)))
+GIGABYTE = 10**9
+
+
+def make_cases(root: Path, count: int = 4) -> list[Case]:
+    """Cases of different sizes, grey and colour in turn."""
+    cases = []
+    for i in range(count):
+        size = (16 + 3 * i, 24 - 2 * i)
+        image = save(root / "images" / f"{i}.png", noise(i, size, channels=1 if i % 2 else 3))
+        mask = save(root / "masks" / f"{i}.png", disk(size, radius=3 + i))
+        cases.append(Case(str(i), image, mask))
+    return cases
+
+
+def settings_of(size: int = 16, channels: int = 3) -> CacheSettings:
+    return CacheSettings(
+        image_size=size, channels=channels, labels=LABELS, snap="auto", max_pixels=10**6
+    )
+
+
+def open_(cases: list[Case], folder: Path, size: int = 16, limit: int = GIGABYTE) -> CaseCache:
+    hashes = [case.id for case in cases]
+    return open_cache(cases, hashes, settings_of(size), folder, limit=limit)
+
+
+def entries(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@given(size=st.integers(1, 40), channels=st.sampled_from([1, 3]))
+@settings(deadline=None, max_examples=15)
+def test_a_cache_holds_what_decoding_and_resizing_give(
+    tmp_path_factory: pytest.TempPathFactory, size: int, channels: int
+) -> None:
+    root = tmp_path_factory.mktemp("data")
+    cases = make_cases(root)
+    settings_ = settings_of(size, channels)
+    cache = open_cache(cases, list("abcd"), settings_, root / "cache", limit=GIGABYTE)
+    assert cache.ids == ("0", "1", "2", "3")
+    for case, image, mask in zip(cases, cache.images, cache.masks, strict=True):
+        assert case.mask is not None
+        direct = resize_image(to_channels(read_image(case.image), channels), size)
+        assert np.array_equal(image, np.rint(direct))
+        assert np.array_equal(mask, resize_mask(encode_mask(read_mask(case.mask), LABELS), size))
+
+
+def test_a_finished_cache_is_used_again(tmp_path: Path) -> None:
+    cases = make_cases(tmp_path)
+    first = open_(cases, tmp_path / "cache")
+    shutil.rmtree(tmp_path / "images")
+    second = open_(cases, tmp_path / "cache")
+    assert (first.reused, second.reused) == (False, True)
+    assert np.array_equal(first.images, second.images)
+
+
+def test_the_arrays_cannot_be_written(tmp_path: Path) -> None:
+    cache = open_(make_cases(tmp_path), tmp_path / "cache")
+    with pytest.raises(ValueError, match="read-only"):
+        cache.images[0] = 0
+
+
+def test_rows_are_the_places_of_cases(tmp_path: Path) -> None:
+    cache = open_(make_cases(tmp_path), tmp_path / "cache")
+    assert cache.rows(["2", "0"]).tolist() == [2, 0]
+
+
+def test_a_killed_build_is_ignored_and_leaves_no_cache(tmp_path: Path) -> None:
+    cases = make_cases(tmp_path)
+    whole = open_(cases, tmp_path / "whole")
+    part = tmp_path / "cache" / f"{whole.folder.name}.0123.part"
+    part.mkdir(parents=True)
+    (part / "images.npy").write_bytes(b"half an array")
+    cache = open_(cases, tmp_path / "cache")
+    assert not cache.reused
+    assert np.array_equal(cache.images, whole.images)
+
+
+def test_a_failed_build_leaves_nothing_and_names_the_file(tmp_path: Path) -> None:
+    cases = make_cases(tmp_path)
+    cases[2].image.write_bytes(b"not an image")
+    with pytest.raises(DataError, match=r"2\.png"):
+        open_(cases, tmp_path / "cache")
+    assert entries(tmp_path / "cache") == []
+
+
+def test_an_unexpected_value_names_the_mask_file(tmp_path: Path) -> None:
+    cases = make_cases(tmp_path)
+    assert cases[1].mask is not None
+    save(cases[1].mask, disk(value=77))
+    with pytest.raises(DataError, match=r"masks.1\.png: .*77"):
+        open_(cases, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("damaged", ["images.npy", "masks.npy", "cases.json"])
+@pytest.mark.parametrize("content", [None, b"", b"half"])
+def test_a_damaged_cache_is_built_again(
+    tmp_path: Path, damaged: str, content: bytes | None
+) -> None:
+    cases = make_cases(tmp_path)
+    first = open_(cases, tmp_path / "cache")
+    expected = first.images.copy()
+    path = first.folder / damaged
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    again = open_(cases, tmp_path / "cache")
+    assert not again.reused
+    assert np.array_equal(again.images, expected)
+    assert entries(tmp_path / "cache") == [first.folder.name]
+
+
+def test_the_key_changes_with_content_order_and_settings(tmp_path: Path) -> None:
+    cases = [Case(name, tmp_path / name, tmp_path / name) for name in "ab"]
+    other = CacheSettings(
+        image_size=16,
+        channels=3,
+        labels=LabelMap((Label("background", 0), Label("nucleus", 1))),
+        snap="auto",
+        max_pixels=10**6,
+    )
+    keys = {
+        cache_key(cases, ["1", "2"], settings_of()),
+        cache_key(cases, ["2", "1"], settings_of()),
+        cache_key(cases[::-1], ["2", "1"], settings_of()),
+        cache_key(cases[:1], ["1"], settings_of()),
+        cache_key(cases, ["1", "2"], settings_of(size=17)),
+        cache_key(cases, ["1", "2"], settings_of(channels=1)),
+        cache_key(cases, ["1", "2"], other),
+    }
+    assert len(keys) == 7
+
+
+def test_a_cache_larger_than_the_limit_is_refused_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(MedsegError, match=r"--cache-limit: .*Raise the limit"):
+        open_(make_cases(tmp_path), tmp_path / "cache", limit=4 * 16 * 16 * 4 - 1)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_least_recently_used_cache_makes_room(tmp_path: Path) -> None:
+    cases, folder = make_cases(tmp_path), tmp_path / "cache"
+    caches = {size: open_(cases, folder, size).folder for size in (16, 17, 18)}
+    for age, size in enumerate((18, 16, 17)):
+        long_ago = time.time() - 1000 + 10 * age
+        os.utime(caches[size] / "cases.json", (long_ago, long_ago))
+    open_(cases, folder, 18)
+    needed = 4 * 19 * 19 * 4
+    held = sum(f.stat().st_size for size in (17, 18) for f in caches[size].iterdir())
+    newest = open_(cases, folder, 19, limit=held + needed)
+    assert entries(folder) == sorted(p.name for p in (caches[17], caches[18], newest.folder))
+
+
+def test_only_abandoned_builds_are_cleared_away(tmp_path: Path) -> None:
+    for name, age in (("old.part", 90_000), ("young.part", 80_000)):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    make_room(tmp_path, 1, GIGABYTE)
+    assert entries(tmp_path) == ["young.part"]
+
+
+def test_a_file_in_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(MedsegError, match="--cache-dir"):
+        open_(make_cases(tmp_path), tmp_path / "cache")
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="needs posix_fallocate")
+def test_a_full_disk_is_an_error_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(MedsegError, match="No space left on device"):
+        open_(make_cases(tmp_path), tmp_path / "cache")
+    assert entries(tmp_path / "cache") == []
+
+
+@given(seed=st.integers(0, 1000), channels=st.sampled_from([1, 3]), top=st.integers(1, 256))
+@settings(deadline=None)
+def test_channel_statistics_agree_with_numpy(seed: int, channels: int, top: int) -> None:
+    random = np.random.default_rng(seed)
+    images = random.integers(0, top, (5, 6, 6, channels), dtype=np.uint8)
+    rows = np.array([4, 0, 2])
+    mean, std = channel_statistics(images, rows)
+    chosen = images[rows] / 255
+    assert mean == pytest.approx(chosen.mean((0, 1, 2)))
+    assert std == pytest.approx(np.maximum(chosen.std((0, 1, 2)), 1 / 255))
+
+
+def test_channel_statistics_do_not_depend_on_the_order_of_the_cases() -> None:
+    images = noise(0, (7 * 8, 8)).reshape(7, 8, 8, 3)
+    order = np.random.default_rng(0).permutation(7)
+    assert channel_statistics(images, np.arange(7)) == channel_statistics(images, order)

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medseg.data.cache import CaseCache
+from medseg.data.loader import CachedBatch, epoch_order, ordered_batches, training_batches
+
+
+def make_cache(count: int) -> CaseCache:
+    """Images and masks whose every pixel is the number of their case."""
+    images = np.arange(count, dtype=np.uint8)[:, None, None, None].repeat(3, 3)
+    return CaseCache(
+        folder=Path(),
+        ids=tuple(f"case{i}" for i in range(count)),
+        images=np.broadcast_to(images, (count, 4, 4, 3)),
+        masks=np.broadcast_to(images[..., 0], (count, 4, 4)),
+        reused=False,
+    )
+
+
+def numbers(batch: CachedBatch) -> list[int]:
+    return batch.mask[:, 0, 0].tolist()
+
+
+@given(count=st.integers(1, 60), batch_size=st.integers(1, 12), data=st.data())
+def test_an_epoch_shows_each_case_at_most_once_and_drops_only_the_last_batch(
+    count: int, batch_size: int, data: st.DataObject
+) -> None:
+    rows = np.array(data.draw(st.permutations(range(count))))[: data.draw(st.integers(1, count))]
+    batches = list(
+        training_batches(make_cache(count), rows, batch_size=batch_size, seed=0, epoch=0)
+    )
+    seen = [n for batch in batches for n in numbers(batch)]
+    assert len(set(seen)) == len(seen) == len(rows) // batch_size * batch_size
+    assert set(seen) <= set(rows.tolist())
+
+
+def test_a_batchs_image_mask_and_names_belong_together() -> None:
+    for batch in training_batches(make_cache(9), np.arange(9), batch_size=3, seed=1, epoch=2):
+        assert batch.image.shape == (3, 3, 4, 4)
+        assert batch.image[:, 0, 0, 0].tolist() == numbers(batch)
+        assert batch.case_id == tuple(f"case{n}" for n in numbers(batch))
+        assert batch.image.dtype == batch.mask.dtype == torch.uint8
+
+
+@given(
+    count=st.integers(8, 40),
+    batch_size=st.sampled_from([4, 8]),
+    seed=st.integers(0, 99),
+    epoch=st.integers(0, 99),
+)
+def test_any_number_of_processes_sees_the_same_cases_in_each_step(
+    count: int, batch_size: int, seed: int, epoch: int
+) -> None:
+    def steps(processes: int) -> list[list[tuple[int, int]]]:
+        parts = [
+            training_batches(
+                make_cache(count), np.arange(count), batch_size=batch_size, seed=seed,
+                epoch=epoch, rank=rank, processes=processes,
+            )
+            for rank in range(processes)
+        ]  # fmt: skip
+        return [
+            [pair for batch in step for pair in zip(batch.position, numbers(batch), strict=True)]
+            for step in zip(*parts, strict=True)
+        ]
+
+    assert steps(1) == steps(2) == steps(4)
+
+
+@given(first=st.integers(0, 12), epoch=st.integers(0, 5))
+def test_an_epoch_begun_in_the_middle_goes_on_with_the_same_batches(first: int, epoch: int) -> None:
+    def batches(first_step: int) -> list[tuple[tuple[int, ...], list[int]]]:
+        found = training_batches(
+            make_cache(30), np.arange(30), batch_size=3, seed=7, epoch=epoch, first_step=first_step
+        )
+        return [(batch.position, numbers(batch)) for batch in found]
+
+    assert batches(first) == batches(0)[first:]
+
+
+@given(seed=st.integers(0, 2**40), epoch=st.integers(0, 10**6), count=st.integers(0, 50))
+def test_an_order_is_a_permutation_that_depends_on_seed_and_epoch_alone(
+    seed: int, epoch: int, count: int
+) -> None:
+    order = epoch_order(seed, epoch, count)
+    assert sorted(order.tolist()) == list(range(count))
+    assert np.array_equal(order, epoch_order(seed, epoch, count))
+
+
+def test_orders_of_different_seeds_and_epochs_differ() -> None:
+    orders = {tuple(epoch_order(seed, epoch, 20)) for seed in range(10) for epoch in range(10)}
+    assert len(orders) == 100
+
+
+@given(count=st.integers(1, 20), batch_size=st.integers(1, 9))
+def test_ordered_batches_give_every_case_once_in_order(count: int, batch_size: int) -> None:
+    rows = np.arange(count)[::-1]
+    batches = list(ordered_batches(make_cache(count), rows, batch_size=batch_size))
+    assert [n for batch in batches for n in numbers(batch)] == rows.tolist()
+    assert all(len(numbers(batch)) == batch_size for batch in batches[:-1])
