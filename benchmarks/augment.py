@@ -10,21 +10,17 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import json
-import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from common import RESULTS, save
 from medseg.data.augment import Augment, AugmentSettings
 
 BATCH, SIZE, THREADS, ROUNDS = 8, 256, 2, 60
-RESULT = Path(__file__).parent / "results" / "augment.json"
 
 
 def kornia_pipeline(s: AugmentSettings, image: Tensor, mask: Tensor) -> Callable[[int], object]:
@@ -49,14 +45,6 @@ def kornia_pipeline(s: AugmentSettings, image: Tensor, mask: Tensor) -> Callable
     return lambda _: chain(image, mask.unsqueeze(1).float())
 
 
-def processor() -> str:
-    """The processor's model, where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
 def main() -> None:
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)
@@ -66,10 +54,8 @@ def main() -> None:
     pipelines: dict[str, Callable[[int], object]] = {
         "medseg": lambda epoch: augment(image, mask, [(0, epoch, i) for i in range(BATCH)])
     }
-    versions = {"python": platform.python_version(), "torch": torch.__version__}
     if importlib.util.find_spec("kornia"):
         pipelines["kornia"] = kornia_pipeline(augment.settings, image, mask)
-        versions["kornia"] = importlib.metadata.version("kornia")
 
     times: dict[str, list[float]] = {name: [] for name in pipelines}
     for epoch in range(-5, ROUNDS):  # the first five warm up; taking turns shares any disturbance
@@ -81,15 +67,15 @@ def main() -> None:
     medians = {name: round(statistics.median(values), 2) for name, values in times.items()}
     print(*(f"{name}: {median} ms a batch" for name, median in medians.items()), sep="\n")
     if "kornia" in medians:
-        result = {
-            "command": "python " + " ".join(sys.argv),
-            "processor": processor(),
-            "setting": {"batch": [BATCH, 3, SIZE, SIZE], "threads": THREADS, "rounds": ROUNDS},
-            "versions": versions,
-            "median_ms": medians,
-            "kornia_over_medseg": round(medians["kornia"] / medians["medseg"], 2),
-        }
-        RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        save(
+            RESULTS / "augment.json",
+            {
+                "setting": {"batch": [BATCH, 3, SIZE, SIZE], "threads": THREADS, "rounds": ROUNDS},
+                "kornia": importlib.metadata.version("kornia"),
+                "median_ms": medians,
+                "kornia_over_medseg": round(medians["kornia"] / medians["medseg"], 2),
+            },
+        )
 
 
 if __name__ == "__main__":
