@@ -59,8 +59,9 @@ class PredictionReport:
 def find_inputs(inputs: Sequence[str | Path]) -> dict[str, Path]:
     """Image files by the name, without suffix, of the mask to write.
 
-    A file is named by its stem; images in a folder keep their place below it; a dataset folder
-    contributes its images under their case ids; a pattern (``*.png``) is expanded.
+    A file is named by its stem; images in a folder keep their place below it, and folders in it
+    that hold predictions are left out; a dataset folder contributes its images under their case
+    ids; a pattern (``*.png``) is expanded.
 
     Raises:
         DataError: nothing found for an input, or two images would get the same mask.
@@ -86,7 +87,12 @@ def _expand(item: str) -> list[tuple[str, Path]]:
         try:
             return [(case.id, case.image) for case in open_dataset(path).cases]
         except DataError:
-            images = sorted(p for p in path.rglob("*") if is_image_file(p))
+            if path.is_file():
+                raise
+            predictions = {note.parent for note in path.rglob(MANIFEST)} - {path}
+            images = sorted(
+                p for p in path.rglob("*") if is_image_file(p) and predictions.isdisjoint(p.parents)
+            )
         if not images:
             raise DataError(path, "there are no images in it", "Name a folder with images")
         return [(p.relative_to(path).with_suffix("").as_posix(), p) for p in images]
@@ -133,7 +139,8 @@ def predict_files(
         Counts, and the files that could not be read.
 
     Raises:
-        DataError: an input does not exist, or two would get the same name.
+        DataError: an input does not exist, two would get the same name, or a mask would replace
+            an image.
         MedsegError: the output cannot be written, or holds masks of another model.
     """
     return predict_images(
@@ -157,6 +164,7 @@ def predict_images(
 ) -> PredictionReport:
     """:func:`predict_files` for images whose masks' names are already known."""
     folder = Path(output)
+    _protect_images(folder, found, options)
     _claim(folder, model, options, overwrite)
     report = PredictionReport()
     todo = {
@@ -227,6 +235,14 @@ def _outputs(folder: Path, name: str, options: PredictOptions) -> list[Path]:
     if options.probabilities:
         paths.append(folder / "probabilities" / f"{name}.npz")
     return paths
+
+
+def _protect_images(folder: Path, found: Mapping[str, Path], options: PredictOptions) -> None:
+    images = {path.resolve() for path in found.values()}
+    for name in found:
+        for path in _outputs(folder, name, options):
+            if path.resolve() in images:
+                raise DataError(path, "its mask would replace it", "Choose another -o")
 
 
 def _write(
