@@ -209,7 +209,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
 
 
 @given(given_values=st.fixed_dictionaries({}, optional=VALUES))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 def test_every_value_that_is_set_comes_back(
     tmp_path_factory: pytest.TempPathFactory, given_values: dict[str, Any]
 ) -> None:

@@ -84,7 +84,7 @@ def read_or_refuse(path: Path) -> None:
 
 
 @given(length=st.integers(0, len(WHOLE) - 1))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 def test_a_truncated_bundle_is_refused(
     tmp_path_factory: pytest.TempPathFactory, length: int
 ) -> None:
@@ -95,7 +95,7 @@ def test_a_truncated_bundle_is_refused(
 
 
 @given(place=st.integers(0, len(WHOLE) - 1), flip=st.integers(1, 255))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 def test_a_flipped_byte_is_refused_or_changes_nothing(
     tmp_path_factory: pytest.TempPathFactory, place: int, flip: int
 ) -> None:
@@ -106,7 +106,7 @@ def test_a_flipped_byte_is_refused_or_changes_nothing(
     read_or_refuse(path)
 
 
-@pytest.mark.parametrize("flip", [0x01, 0x08, 0x40, 0xFF])
+@pytest.mark.parametrize("flip", [0x01, 0x08])
 def test_no_byte_of_the_archives_directory_can_be_flipped_unnoticed(
     tmp_path: Path, flip: int
 ) -> None:
