@@ -48,3 +48,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f"Did you mean '{close[0]}'?"
     return f"Known: {', '.join(names)}."
+
+
+def plural(count: int, noun: str) -> str:
+    """``"1 case"``, ``"2 cases"``."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")

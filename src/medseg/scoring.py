@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import tempfile
 import weakref
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from medseg.data.case import Case
-from medseg.data.layouts import open_dataset
+from medseg.data.case import Case, Split
+from medseg.data.layouts import is_dataset, open_dataset
+from medseg.data.splits import read_split
 from medseg.errors import DataError, MedsegError, ModelError
 from medseg.inference.bundle import SUFFIX, find_bundle, read_manifest
 from medseg.inference.files import PredictOptions, predict_images
@@ -54,6 +55,8 @@ def evaluate(
     empty_policy: EmptyPolicy = "one",
     device: str = "auto",
     tta: bool = False,
+    system: str | None = None,
+    overwrite: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -69,6 +72,8 @@ def evaluate(
             or ``skip`` it in the mean.
         device: for a model: where to compute.
         tta: for a model: average over flips.
+        system: for a model whose network came from a Python file: that file.
+        overwrite: for a model: make masks again that are already there.
         seed: of the bootstrap.
         progress: called with (done, total).
 
@@ -76,6 +81,12 @@ def evaluate(
         MedsegError: anything the user can mend.
     """
     truth, predictions = Path(truth), Path(predictions)
+    if is_model(truth):
+        raise MedsegError(
+            truth,
+            "this is a model, not the truth",
+            "Name the true masks or the dataset first, then the model",
+        )
     if not is_model(predictions):
         if part != "auto":
             raise MedsegError(
@@ -85,26 +96,31 @@ def evaluate(
             truth, predictions, empty_policy=empty_policy, seed=seed, progress=progress
         )
     chosen = choose_cases(truth, predictions, part)
-    scratch = tempfile.TemporaryDirectory() if masks is None else None
-    folder = Path(scratch.name if scratch else masks or "")
-    predict_images(
-        load(predictions, device=device),
-        {case.id: case.image for case in chosen.cases},
-        folder,
-        options=PredictOptions(tta=tta),
-        progress=progress,
-    )
-    evaluation = evaluate_folders(
-        truth,
-        folder,
-        empty_policy=empty_policy,
-        only=[case.id for case in chosen.cases],
-        seed=seed,
-    )
-    evaluation = replace(evaluation, predictions=str(predictions), note=_note(chosen))
-    if scratch is not None:
+    with ExitStack() as scratch:
+        folder = Path(masks or scratch.enter_context(tempfile.TemporaryDirectory()))
+        predict_images(
+            load(predictions, device=device, system=system),
+            {case.id: case.image for case in chosen.cases},
+            folder,
+            options=PredictOptions(tta=tta),
+            overwrite=overwrite,
+            progress=progress,
+        )
+        evaluation = evaluate_folders(
+            truth,
+            folder,
+            empty_policy=empty_policy,
+            only=[case.id for case in chosen.cases],
+            seed=seed,
+        )
+        evaluation = replace(
+            evaluation,
+            truth=f"{truth} ({chosen.part} part)" if chosen.part != "all" else str(truth),
+            predictions=str(predictions),
+            note=_note(chosen),
+        )
         # A report drawn from the evaluation still reads the masks.
-        weakref.finalize(evaluation, scratch.cleanup)
+        weakref.finalize(evaluation, scratch.pop_all().close)
     return evaluation
 
 
@@ -117,7 +133,13 @@ def choose_cases(truth: Path, model: Path, part: Part) -> Chosen:
         DataError: no such cases.
         MedsegError: a part of the split is asked for that this model does not know.
     """
-    dataset = open_dataset(truth, group_pattern=None)
+    if truth.is_dir() and not is_dataset(truth):
+        raise DataError(
+            truth,
+            "it is not a dataset, so there are no images to predict",
+            "Give a folder with images/ and masks/, or a manifest",
+        )
+    dataset = open_dataset(truth)
     labelled = tuple(case for case in dataset.cases if case.mask is not None)
     split, images = _memory_of_run(model)
     seen = set(read_manifest(find_bundle(model)).data.get("seen", ()))
@@ -150,14 +172,13 @@ def _note(chosen: Chosen) -> str:
     return ""
 
 
-def _memory_of_run(model: Path) -> tuple[dict[str, str], dict[str, str]]:
+def _memory_of_run(model: Path) -> tuple[dict[str, Split], dict[str, str]]:
     """Case id to part, and case id to the start of its image's hash; empty for a bare bundle."""
     folder = model if model.is_dir() else model.parent
     split_file, data_file = folder / "split.csv", folder / "data.json"
     if not (split_file.is_file() and data_file.is_file()):
         return {}, {}
-    with split_file.open(encoding="utf-8", newline="") as file:
-        split = {row["case"]: row["split"] for row in csv.DictReader(file)}
+    split = read_split(split_file)
     try:
         return split, dict(json.loads(data_file.read_text(encoding="utf-8"))["images"])
     except (ValueError, KeyError, TypeError) as error:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from medseg.cli.options import Device
+from medseg.cli.options import Device, NetworkOf
 
 
 class WhichPart(StrEnum):
@@ -66,6 +66,7 @@ def evaluate(
     ] = None,
     tta: Annotated[bool, typer.Option("--tta", help="For a model: average over flips.")] = False,
     device: Device = "auto",
+    system: NetworkOf = None,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap intervals.")] = 0,
 ) -> None:
     """Score predicted masks, or a model, against the true masks.
@@ -85,8 +86,8 @@ def evaluate(
         medseg evaluate other_hospital runs/first -o elsewhere.html
     """
     from rich.console import Console
-    from rich.progress import Progress
 
+    from medseg.engine.progress import counting_bar
     from medseg.errors import MedsegError
     from medseg.metrics.evaluation import REPORT_SUFFIXES
     from medseg.report.terminal import render
@@ -97,8 +98,8 @@ def evaluate(
             raise MedsegError(
                 path, f"'{path.suffix}' is not a report format", "Use .html, .json or .csv"
             )
-    with Progress(transient=True, console=Console(stderr=True)) as bar:
-        task = bar.add_task("Scoring", total=None)
+    with counting_bar(Console(stderr=True)) as bar:
+        task = bar.add_task("scoring", total=None)
         result = score(
             truth,
             predictions,
@@ -106,6 +107,7 @@ def evaluate(
             masks=masks,
             tta=tta,
             device=device,
+            system=system,
             empty_policy=empty_policy.value,
             seed=seed,
             progress=lambda done, total: bar.update(task, completed=done, total=total),

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from medseg.data.case import Label, LabelMap
 from medseg.data.io import MaskFile, is_image_file, read_mask
 from medseg.data.labels import count_values, encode_mask, infer_label_map, stored_values
-from medseg.data.layouts import LAYOUTS, open_dataset
+from medseg.data.layouts import is_dataset, open_dataset
 from medseg.data.layouts.folders import MASK_FOLDERS, MASK_SUFFIXES
 from medseg.data.layouts.names import labels_beside, nfc
 from medseg.errors import DataError
@@ -66,7 +66,7 @@ def find_truths(
         DataError: no masks, a dataset with errors, two masks of one name, or an id of ``only``
             that does not exist.
     """
-    if path.exists() and not any(layout.recognise(path) for layout in LAYOUTS.values()):
+    if path.exists() and not is_dataset(path):
         truths, labels = _masks_in(path), _labels_near(path)
     else:
         dataset = open_dataset(path)

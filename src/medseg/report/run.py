@@ -35,12 +35,19 @@ def write_run_report(
     Returns:
         The report's path, and the scores.
     """
+    manifest = read_manifest(find_bundle(run))
     evaluation = evaluate(
-        data, run, part=part, masks=run / "masks" / part, device=device, progress=progress
+        data,
+        run,
+        part=part,
+        masks=run / "masks" / part,
+        device=device,
+        system=manifest.system if manifest.system.endswith(".py") else None,
+        overwrite=True,
+        progress=progress,
     )
     evaluation.save(run / "scores" / f"{part}.json")
     evaluation.save(run / "scores" / f"{part}.csv")
-    manifest = read_manifest(find_bundle(run))
     metrics = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     path = run / "report.html"
     write_report(

@@ -9,10 +9,11 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from medseg.errors import plural
 from medseg.metrics.evaluation import Evaluation
 from medseg.metrics.overlap import METRICS
 from medseg.metrics.statistics import Interval
-from medseg.report.words import headline, plural
+from medseg.report.words import headline
 
 
 def render(evaluation: Evaluation, most: int = 10) -> RenderableType:
@@ -38,7 +39,9 @@ def render(evaluation: Evaluation, most: int = 10) -> RenderableType:
         f"missed structures {counts.missed}, false alarms {counts.false_alarms}"
     ]
     failures = [f"  {case}: {status}" for case, status in evaluation.failures().items()]
+    compared = f"{evaluation.predictions} against {evaluation.truth}"
     parts: list[RenderableType] = [
+        *([Text(compared, style="dim")] if evaluation.truth else []),
         *([Text(evaluation.note, style="bold yellow")] if evaluation.note else []),
         Text(headline(evaluation), style="bold"),
         Text(""),

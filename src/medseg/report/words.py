@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from medseg.errors import plural
 from medseg.metrics.evaluation import Evaluation
 from medseg.metrics.overlap import METRICS
 from medseg.metrics.statistics import Interval
@@ -32,8 +33,3 @@ def headline(evaluation: Evaluation, metric: str = "dice") -> str:
         parts.append(f"{interval.skipped} left out as undefined")
     parts.append(plural(counts.failures, "failure") if counts.failures else "no failures")
     return ", ".join(parts)
-
-
-def plural(count: int, noun: str) -> str:
-    """``"1 case"``, ``"2 cases"``."""
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")

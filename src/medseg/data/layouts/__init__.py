@@ -17,7 +17,7 @@ from medseg.data.case import Case, Dataset
 from medseg.data.layouts import folders, manifest
 from medseg.errors import DataError, nearest
 
-__all__ = ["LAYOUTS", "Layout", "open_dataset"]
+__all__ = ["LAYOUTS", "Layout", "is_dataset", "open_dataset"]
 
 
 class Layout(Protocol):
@@ -42,6 +42,11 @@ _HELP = (
     "where masks are named like their image plus _mask, or a CSV file with the columns image and "
     "mask"
 )
+
+
+def is_dataset(path: Path) -> bool:
+    """Whether some layout recognises ``path``; reading it may still fail."""
+    return any(layout.recognise(path) for layout in LAYOUTS.values())
 
 
 def open_dataset(path: Path, *, layout: str = "auto", group_pattern: str | None = None) -> Dataset:
