@@ -20,7 +20,7 @@ from torch import Tensor
 
 from medseg.data.io import is_image_file, read_image, write_mask
 from medseg.data.labels import decode_mask
-from medseg.data.layouts import open_dataset
+from medseg.data.layouts import is_dataset, open_dataset
 from medseg.errors import DataError, MedsegError
 from medseg.files import atomic_path, write_text
 from medseg.inference.predictor import Model
@@ -83,16 +83,18 @@ def _expand(item: str) -> list[tuple[str, Path]]:
     path = Path(item)
     if path.is_file() and path.suffix.lower() != ".csv":
         return [(path.stem, path)]
+    if is_dataset(path):
+        dataset = open_dataset(path)
+        for problem in dataset.problems:
+            # Masks do not matter here, but an image that was left out does.
+            if problem.severity == "error" and problem.kind != "mask-without-image":
+                raise DataError(problem.where, problem.found, problem.remedy)
+        return [(case.id, case.image) for case in dataset.cases]
     if path.exists():
-        try:
-            return [(case.id, case.image) for case in open_dataset(path).cases]
-        except DataError:
-            if path.is_file():
-                raise
-            predictions = {note.parent for note in path.rglob(MANIFEST)} - {path}
-            images = sorted(
-                p for p in path.rglob("*") if is_image_file(p) and predictions.isdisjoint(p.parents)
-            )
+        predictions = {note.parent for note in path.rglob(MANIFEST)} - {path}
+        images = sorted(
+            p for p in path.rglob("*") if is_image_file(p) and predictions.isdisjoint(p.parents)
+        )
         if not images:
             raise DataError(path, "there are no images in it", "Name a folder with images")
         return [(p.relative_to(path).with_suffix("").as_posix(), p) for p in images]
@@ -140,7 +142,7 @@ def predict_files(
 
     Raises:
         DataError: an input does not exist, two would get the same name, or a mask would replace
-            an image.
+            an image, or a file that is no earlier prediction.
         MedsegError: the output cannot be written, or holds masks of another model.
     """
     return predict_images(
@@ -164,7 +166,7 @@ def predict_images(
 ) -> PredictionReport:
     """:func:`predict_files` for images whose masks' names are already known."""
     folder = Path(output)
-    _protect_images(folder, found, options)
+    _protect_what_is_there(folder, found, options)
     _claim(folder, model, options, overwrite)
     report = PredictionReport()
     todo = {
@@ -237,12 +239,19 @@ def _outputs(folder: Path, name: str, options: PredictOptions) -> list[Path]:
     return paths
 
 
-def _protect_images(folder: Path, found: Mapping[str, Path], options: PredictOptions) -> None:
+def _protect_what_is_there(
+    folder: Path, found: Mapping[str, Path], options: PredictOptions
+) -> None:
     images = {path.resolve() for path in found.values()}
+    ours = (folder / MANIFEST).exists()
     for name in found:
         for path in _outputs(folder, name, options):
             if path.resolve() in images:
                 raise DataError(path, "its mask would replace it", "Choose another -o")
+            if not ours and path.exists():
+                raise DataError(
+                    path, "it is there, and is no prediction of medseg's", "Choose another -o"
+                )
 
 
 def _write(
