@@ -40,6 +40,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8, atomically."""
+    """Write ``text`` as UTF-8, atomically; what UTF-8 cannot hold as ``\\udcxx``."""
     with atomic_path(path) as part:
-        part.write_text(text, encoding="utf-8")
+        # File names that are not UTF-8 reach us as surrogates, which UTF-8 cannot hold.
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")

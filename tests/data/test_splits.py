@@ -83,7 +83,7 @@ def test_seeds_give_different_splits() -> None:
 
 
 def test_one_image_or_one_patient_is_too_little() -> None:
-    with pytest.raises(DataError, match=r"1 labelled cases.*At least 2 are needed"):
+    with pytest.raises(DataError, match=r"1 labelled case cannot.*At least 2 are needed"):
         make_split(cases(1))
     with pytest.raises(DataError, match="one patient"):
         make_split([case("a", "p"), case("b", "p")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -31,15 +32,16 @@ def check(data: Data, group_pattern: GroupPattern = None, as_json: AsJson = Fals
         medseg data check photos/ --json > problems.json
     """
     from rich.console import Console
-    from rich.progress import Progress
     from rich.table import Table
+    from rich.text import Text
 
     from medseg.data.integrity import check_dataset
     from medseg.data.layouts import open_dataset
+    from medseg.engine.progress import counting_bar
+    from medseg.errors import plural
 
     dataset = open_dataset(data, group_pattern=group_pattern)
-    errors_to = Console(stderr=True)
-    with Progress(console=errors_to, transient=True, disable=not errors_to.is_terminal) as bar:
+    with counting_bar(Console(stderr=True)) as bar:
         task = bar.add_task("checking", total=len(dataset.cases))
         survey = check_dataset(
             dataset, progress=lambda done, total: bar.update(task, completed=done)
@@ -51,19 +53,14 @@ def check(data: Data, group_pattern: GroupPattern = None, as_json: AsJson = Fals
             table = Table("", "problem", "where", "found", "what to do", show_lines=True)
             for problem in survey.problems:
                 colour = "red" if problem.severity == "error" else "yellow"
-                table.add_row(
-                    f"[{colour}]{problem.severity}[/]",
-                    problem.kind,
-                    problem.where,
-                    problem.found,
-                    problem.remedy,
-                )
-            Console(soft_wrap=False).print(table)
+                said = (problem.kind, problem.where, problem.found, problem.remedy)
+                table.add_row(Text(problem.severity, style=colour), *map(Text, said))
+            Console().print(table)
         names = ", ".join(survey.labels.names) if survey.labels else "unknown"
         typer.echo(
             f"{len(survey.usable)} usable of {len(dataset.cases)} cases; classes: {names}; "
-            f"{survey.channels} channel(s); {len(survey.errors)} errors, "
-            f"{len(survey.warnings)} warnings"
+            f"{'grey' if survey.channels == 1 else 'colour'} images; "
+            f"{plural(len(survey.errors), 'error')}, {plural(len(survey.warnings), 'warning')}"
         )
     if survey.errors:
         raise typer.Exit(1)
@@ -92,7 +89,7 @@ def split(
     from medseg.data.integrity import check_dataset
     from medseg.data.layouts import open_dataset
     from medseg.data.splits import make_split, write_split
-    from medseg.errors import MedsegError
+    from medseg.errors import DataError, MedsegError, plural
 
     try:
         train, val, test = (float(part) for part in ratios.split(","))
@@ -102,6 +99,12 @@ def split(
         ) from error
     dataset = open_dataset(data, group_pattern=group_pattern)
     survey = check_dataset(dataset)
+    if survey.errors:
+        raise DataError(
+            data,
+            f"{plural(len(survey.errors), 'error')} in the data, with which nothing is trained",
+            f"See `medseg data check {quote(str(data))}`",
+        )
     parts = make_split(
         survey.usable,
         duplicates=survey.contents,

@@ -37,7 +37,7 @@ def _shown(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{k} {_shown(v)}" for k, v in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(map(_shown, value))
+        return ", ".join(map(_shown, value)) or "none"
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
@@ -52,7 +52,9 @@ def _model_facts(path: Path) -> dict[str, Any]:
         "parameters": manifest.parameters,
         "labels": {label.name: label.value for label in manifest.labels},
         "input": manifest.preprocessing.model_dump(),
-        "data": {key: value for key, value in manifest.data.items() if key != "seen"},
+        "data": {
+            key: value for key, value in manifest.data.items() if key not in ("seen", "labels")
+        },
         "scores": manifest.scores,
         "medseg": manifest.medseg,
         "weights_sha256": manifest.weights_sha256,

@@ -17,4 +17,3 @@ NetworkOf = Annotated[
         "--system", help="Network of a .pth file, or the .py file a bundle was made with."
     ),
 ]
-EXAMPLES = "\n\n**Examples**\n\n"

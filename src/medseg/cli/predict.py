@@ -46,6 +46,7 @@ def predict(
     from rich.console import Console
 
     from medseg.engine.progress import counting_bar
+    from medseg.errors import plural
     from medseg.inference.files import PredictOptions, predict_files
     from medseg.inference.predictor import load
 
@@ -61,7 +62,7 @@ def predict(
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     skipped = f", {report.skipped} were there already" if report.skipped else ""
-    typer.echo(f"{report.written} masks written to {output}{skipped}")
+    typer.echo(f"{plural(report.written, 'mask')} written to {output}{skipped}")
     for path, reason in report.failed:
         typer.secho(f"not predicted: {path}: {reason}", fg=typer.colors.RED, err=True)
     if report.failed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -78,7 +79,10 @@ def train(
     from medseg.engine.loop import Interrupted
     from medseg.engine.train import is_leader
     from medseg.engine.train import train as run_training
+    from medseg.errors import MedsegError, plural
 
+    if not 0 < cache_limit < float("inf"):
+        raise MedsegError("--cache-limit", f"{cache_limit} is no size", "Give gigabytes, e.g. 20")
     try:
         run = run_training(
             data,
@@ -106,8 +110,13 @@ def train(
     from medseg.report.run import write_run_report
 
     report, _ = write_run_report(run.folder, data, device=device)
-    typer.echo(f"validation Dice {run.val_dice:.4f} after {run.epochs} epochs (at network size)")
+    epochs_done = plural(run.epochs, "epoch")
+    typer.echo(f"validation Dice {run.val_dice:.4f} after {epochs_done} (at network size)")
     typer.echo(f"report    {report}")
     typer.echo(f"model     {run.bundle}")
-    typer.echo(f"next      medseg predict {run.folder} IMAGES -o masks --overlay")
-    typer.echo(f"          medseg evaluate {data} {run.folder}    # opens the test part")
+    name = run.recipe.system
+    network = f" --system {quote(name)}" if name.endswith(".py") else ""
+    folder = quote(str(run.folder))
+    typer.echo(f"next      medseg predict {folder} IMAGES -o masks --overlay{network}")
+    typer.echo(f"          medseg evaluate {quote(str(data))} {folder}{network}")
+    typer.echo("          (opens the test part: once, at the end)")

@@ -141,7 +141,7 @@ def open_cache(
         raise MedsegError(
             folder,
             f"the cache of {needed / 1e9:.2f} GB could not be written ({error.strerror or error})",
-            "Free space or choose another folder with --cache-dir",
+            "Free space, or choose another folder with -o or --cache-dir",
         ) from error
     finally:
         shutil.rmtree(build, ignore_errors=True)

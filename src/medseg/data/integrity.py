@@ -181,7 +181,7 @@ def check_dataset(
             looks.append(seen)
             if progress is not None:
                 progress(done, len(dataset.cases))
-    problems = [*dataset.problems]
+    problems = [*dataset.problems, *_unwritable_names(dataset)]
     for seen in looks:
         problems += seen.problems
     labels, wrong = _labels(dataset, looks)
@@ -200,6 +200,21 @@ def check_dataset(
     problems += _divided_patients(dataset.cases)
     channels = 1 if all(seen.grey for seen in looks) else 3
     return Survey(dataset, labels, channels, tuple(facts), tuple(problems))
+
+
+def _unwritable_names(dataset: Dataset) -> Iterator[Problem]:
+    """Names that neither the run's files nor the report can hold."""
+    for case in dataset.cases:
+        try:
+            f"{dataset.root.resolve().name}/{case.id}".encode()
+        except UnicodeEncodeError:
+            yield Problem(
+                "error",
+                "file-name",
+                str(case.image),
+                "its name is not valid Unicode",
+                "Rename it, e.g. with convmv",
+            )
 
 
 def _look(case: Case, *, labels: LabelMap | None, max_pixels: int) -> _Look:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medseg.data.case import SPLITS, Case, Split
-from medseg.errors import DataError
+from medseg.errors import DataError, plural
 from medseg.files import write_text
 
 _COLUMNS = ["case", "split", "patient"]
@@ -72,7 +72,7 @@ def make_split(
     if labelled < 2:
         raise DataError(
             "split",
-            f"there are {labelled} labelled cases",
+            f"{plural(labelled, 'labelled case')} cannot be divided",
             "At least 2 are needed: one to train on and one to check with",
         )
     groups = _groups(cases, duplicates or {})

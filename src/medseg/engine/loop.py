@@ -190,7 +190,12 @@ class TrainingLoop:
         self.average.updates = restored.average_updates
         metrics = self.folder / "metrics.jsonl"
         lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else []
-        self.history = [json.loads(line) for line in lines[: restored.epoch]]
+        try:
+            self.history = [json.loads(line) for line in lines[: restored.epoch]]
+        except ValueError as error:
+            raise ModelError(
+                metrics, f"it is damaged ({error})", "Restore it, or start a new run"
+            ) from error
 
     @property
     def steps_done(self) -> int:

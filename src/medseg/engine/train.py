@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import DistributedDataParallelKwargs
 from rich.console import Console
+from rich.markup import escape
 from safetensors.torch import save as to_safetensors
 
 from medseg.data.cache import CacheSettings, CaseCache, channel_statistics, open_cache
@@ -26,7 +28,7 @@ from medseg.engine import plan
 from medseg.engine.device import choose_device, choose_precision, keep_freed_memory
 from medseg.engine.loop import Interrupted, TrainingLoop
 from medseg.engine.progress import TrainingProgress, counting_bar
-from medseg.errors import DataError, MedsegError, RecipeError
+from medseg.errors import DataError, MedsegError, RecipeError, plural
 from medseg.files import write_text
 from medseg.inference.bundle import SUFFIX, Manifest, Preprocessing, StoredLabel, write_bundle
 from medseg.methods.method import Method
@@ -190,9 +192,10 @@ def train(
     if resume and loop.last.is_file():
         loop.resume()
     if accelerator.is_main_process:
-        recipe.save(folder / "recipe.yaml")
         write_split(folder / "split.csv", split, survey.dataset.cases)
         write_text(folder / "data.json", json.dumps(_data_facts(survey, parts, cache), indent=1))
+        # The recipe comes last: a folder that has one can be resumed.
+        recipe.save(folder / "recipe.yaml")
     _announce(console, folder, recipe, survey, parts, cache, loop, accelerator)
     with TrainingProgress(
         console, steps=loop.steps, done=loop.steps_done, epochs=loop.epochs, quiet=quiet
@@ -201,7 +204,8 @@ def train(
             state = loop.run(progress)
         except Interrupted:
             raise Interrupted(
-                f"Stopped and saved. Continue with: medseg train {root} -o {folder} --resume"
+                "Stopped and saved. Continue with: "
+                f"medseg train {quote(str(root))} -o {quote(str(folder))} --resume"
             ) from None
     if accelerator.is_main_process:
         _write_model(folder, recipe, survey, parts, cache, loop, normalisation)
@@ -224,11 +228,7 @@ def _recipe_of_run(
 ) -> Recipe:
     stored = folder / "recipe.yaml"
     if not resume:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise MedsegError(
-                f"-o {folder}", "it exists and is not empty",
-                "Choose another folder, or add --resume to continue the run in it",
-            )  # fmt: skip
+        _check_output(folder)
         return make_recipe(system, values, settings)
     if not stored.is_file():
         raise MedsegError(
@@ -248,6 +248,22 @@ def _recipe_of_run(
         )
     network_options(recipe.system, recipe.network)
     return recipe
+
+
+def _check_output(folder: Path) -> None:
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise MedsegError(
+            f"-o {folder}", f"{existing} is not a folder that can be written",
+            "Choose another folder",
+        )  # fmt: skip
+    # Left by a training that was killed before its first step; such a run cannot be resumed.
+    begun = {"cache", "split.csv", "data.json"}
+    if existing == folder and not {entry.name for entry in folder.iterdir()} <= begun:
+        raise MedsegError(
+            f"-o {folder}", "it exists and is not empty",
+            "Choose another folder, or add --resume to continue the run in it",
+        )  # fmt: skip
 
 
 def _flat(recipe: Recipe) -> dict[str, Any]:
@@ -271,16 +287,22 @@ def _checked(root: Path, recipe: Recipe, console: Console) -> Survey:
             progress=lambda done, total: bar.update(task, completed=done),
         )
     for problem in survey.warnings:
-        console.print(f"[yellow]warning[/] {problem.where}: {problem.found}", highlight=False)
+        text = escape(f"{problem.where}: {problem.found}")
+        console.print(f"[yellow]warning[/] {text}", highlight=False)
     if survey.errors:
-        lines = [f"  {p.where}: {p.found}. {p.remedy}" for p in survey.errors[:20]]
+        lines = [f"{p.where}: {p.found}. {p.remedy}" for p in survey.errors[:20]]
         if len(survey.errors) > 20:
-            lines.append(f"  ... and {len(survey.errors) - 20} more")
+            lines.append(f"... and {len(survey.errors) - 20} more")
         raise DataError(
             root,
-            f"{len(survey.errors)} errors in the data:\n" + "\n".join(lines) + "\n",
-            f"See all of them with `medseg data check {root}`",
+            f"{plural(len(survey.errors), 'error')} in the data",
+            "\n  ".join([f"`medseg data check {quote(str(root))}` shows all:", *lines]),
         )
+    if len(survey.usable) < 2:
+        raise DataError(
+            root, f"it has {plural(len(survey.usable), 'labelled case')}",
+            "At least 2 are needed: one to train on and one to check with",
+        )  # fmt: skip
     return survey
 
 
@@ -321,7 +343,7 @@ def _check_batch(recipe: Recipe, cases: int, processes: int) -> None:
         )  # fmt: skip
     if batch > cases:
         raise RecipeError(
-            f"--batch-size {batch}", f"there are only {cases} training images",
+            f"--batch-size {batch}", f"only {plural(cases, 'training image')} to take them from",
             f"Use at most {cases}",
         )  # fmt: skip
 
@@ -416,9 +438,9 @@ def _announce(
         "data": f"{survey.dataset.root} ({counts}; {', '.join(survey.labels.names)})",
         "system": f"{recipe.system}, {count_parameters(loop.method.network):,} parameters",
         "training": (
-            f"{loop.epochs} epochs of {loop.steps_per_epoch} steps, {loop.batch_size} images a "
-            f"step at {recipe.data.image_size} px, {recipe.train.precision} on "
-            f"{accelerator.device.type}, patience {loop.patience}"
+            f"{plural(loop.epochs, 'epoch')} of {plural(loop.steps_per_epoch, 'step')}, "
+            f"{plural(loop.batch_size, 'image')} a step at {recipe.data.image_size} px, "
+            f"{recipe.train.precision} on {accelerator.device.type}, patience {loop.patience}"
         ),
         "cache": (
             f"{cache.bytes / 1e6:.0f} MB in {cache.folder}{' (reused)' if cache.reused else ''}"
@@ -426,7 +448,7 @@ def _announce(
         "run": str(folder),
     }
     for name, text in lines.items():
-        console.print(f"[bold]{name:9}[/]{text}", highlight=False)
+        console.print(f"[bold]{name:9}[/]{escape(text)}", highlight=False)
     if loop.steps_done:
         console.print(
             f"[bold]{'resumed':9}[/]at epoch {loop.state.epoch + 1}, step {loop.state.step}",
