@@ -4,7 +4,8 @@
 
 SOURCE holds images/ and masks/ (0 and 255), named by their BBBC038 identifiers. Many of its
 images are neighbouring tiles of one field of view. They are found by their shared borders, and
-one image is taken of each field, so that no field can be on both sides of a split.
+one image is taken of each field, so that no field can be on both sides of a split. Images whose
+nuclei would be mere dots at the demo's size are left out.
 """
 
 from __future__ import annotations
@@ -17,8 +18,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 
 IMAGES = 120
+DEMO_SIZE = 128
+# Median diameter of an image's nuclei, in pixels at the demo's size.
+SMALLEST_NUCLEUS = 4.0
 # Ten images in a row, 7 : 1 : 2, spread so that a look with few images reaches all three.
 PATTERN = ("train", "test", "train", "val", "train", "train", "test", "train", "train", "train")
 
@@ -30,6 +35,15 @@ def look(path: Path) -> Look:
     pixels = np.asarray(Image.open(path).convert("RGB"), dtype=np.float32)
     coloured = (pixels.max(-1) - pixels.min(-1)).mean() > 10
     return (pixels.shape[1], pixels.shape[0]), bool(coloured), bool(np.median(pixels) > 180)
+
+
+def nucleus_diameter(mask: Path) -> float:
+    """Median over the connected regions, in pixels at the demo's size; 0 without any."""
+    foreground = np.asarray(Image.open(mask)) > 0
+    regions, count = ndimage.label(foreground)
+    areas = np.bincount(regions.ravel())[1:]
+    scale = DEMO_SIZE / max(foreground.shape)
+    return float(2 * np.sqrt(np.median(areas) / np.pi) * scale) if count else 0.0
 
 
 def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -69,7 +83,8 @@ def choose(source: Path) -> list[Path]:
     for paths in sizes.values():
         for field in fields(paths):
             chosen = field[random.integers(len(field))]
-            looks[look(chosen)].append(chosen)
+            if nucleus_diameter(source / "masks" / f"{chosen.stem}.png") >= SMALLEST_NUCLEUS:
+                looks[look(chosen)].append(chosen)
 
     taken = dict.fromkeys(looks, 0)
     for _ in range(IMAGES):

@@ -49,7 +49,7 @@ class DataSettings(Section):
     """Number of folds."""
 
     @model_validator(mode="after")
-    def _fold_exists(self) -> Self:
+    def _parts_make_sense(self) -> Self:
         if self.fold is not None and self.fold >= self.folds:
             raise ValueError(f"there are folds 0..{self.folds - 1}, not {self.fold}")
         if min(self.ratios) < 0 or abs(sum(self.ratios) - 1) > 1e-6:

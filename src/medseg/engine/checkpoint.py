@@ -24,8 +24,9 @@ def save_checkpoint(
     Raises:
         MedsegError: the file could not be written; an earlier one at ``path`` is untouched.
     """
+    # Weights may be tied, and safetensors refuses tensors that share memory.
     flat = {
-        f"{group}/{name}": tensor.detach().cpu().contiguous()
+        f"{group}/{name}": tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for group, named in tensors.items()
         for name, tensor in named.items()
     }

@@ -6,11 +6,11 @@ import ctypes
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import torch
 
-from medseg.errors import MedsegError
+from medseg.errors import MedsegError, nearest
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -49,15 +49,18 @@ def choose_precision(name: str, device: torch.device) -> Precision:
     On the CPUs measured (docs/results.md) bf16 gained nothing, so it has to be asked for there.
 
     Raises:
-        MedsegError: fp16 on a CPU, where it is not supported.
+        MedsegError: an unknown name, or fp16 on a CPU, where it is not supported.
     """
     if name == "auto":
         return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
     if name == "fp16" and device.type == "cpu":
-        raise MedsegError("--precision fp16", "a CPU does not train in fp16", "Use bf16 or fp32")
-    if name == "fp16":
-        return "fp16"
-    return "bf16" if name == "bf16" else "fp32"
+        raise MedsegError("--precision fp16", "a CPU does not compute in fp16", "Use bf16 or fp32")
+    if name not in get_args(Precision):
+        raise MedsegError(
+            f"--precision {name}", "there is no such precision",
+            nearest(name, ("auto", *get_args(Precision))),
+        )  # fmt: skip
+    return cast(Precision, name)
 
 
 def keep_freed_memory() -> None:

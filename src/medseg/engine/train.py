@@ -78,8 +78,8 @@ def make_recipe(system: str, values: Mapping[str, Any], settings: Sequence[str])
         RecipeError: an unknown key, option or value; found before any data is read.
     """
     card = {} if system.endswith(".py") else load_card(system).recipe
-    merged = apply_settings({"system": system}, [f"{k}={v}" for k, v in card.items()])
-    for key, value in values.items():
+    merged: dict[str, Any] = {"system": system}
+    for key, value in {**card, **values}.items():
         section, dot, name = key.partition(".")
         if dot:
             merged.setdefault(section, {})[name] = value
@@ -468,7 +468,9 @@ def _write_model(
     assert survey.labels is not None
     assert recipe.data.channels != "auto"
     network = loop.best_network()
-    weights = to_safetensors({k: v.contiguous() for k, v in network.state_dict().items()})
+    weights = to_safetensors(
+        {k: v.clone(memory_format=torch.contiguous_format) for k, v in network.state_dict().items()}
+    )
     mean, std = normalisation
     facts = _data_facts(survey, parts, cache)
     images = facts.pop("images")
