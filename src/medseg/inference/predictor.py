@@ -28,6 +28,9 @@ from medseg.models import create_model, network_options
 FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-1, -2))
 
 
+HALVES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
 class Model:
     """A trained network with its pre- and post-processing.
 
@@ -35,7 +38,7 @@ class Model:
         manifest: what the bundle says of itself.
         network: with the bundle's weights.
         device: where to compute: ``auto``, ``cpu``, ``cuda:0`` or ``mps``.
-        precision: ``fp32`` or, on a GPU, ``bf16``.
+        precision: ``fp32``; ``bf16`` or, on a GPU, ``fp16`` trade digits for speed.
 
     Attributes:
         labels: the classes, with the values masks store.
@@ -80,7 +83,7 @@ class Model:
         """
         inputs = inputs.to(self.device, memory_format=torch.channels_last)
         with torch.autocast(
-            self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"
+            self.device.type, dtype=HALVES[self.precision], enabled=self.precision != "fp32"
         ):
             if not tta:
                 out: Tensor = self.network(inputs).float()
@@ -167,7 +170,7 @@ def load(
     Args:
         path: a run folder, a bundle (``.medseg``), or, with ``trust``, a pickled state dict.
         device: ``auto``, ``cpu``, ``cuda:0`` or ``mps``.
-        precision: ``fp32``, or ``bf16`` to trade digits for speed.
+        precision: ``fp32``; ``bf16`` or, on a GPU, ``fp16`` trade digits for speed.
         trust: unpickle a foreign ``.pt``/``.pth`` file, **which can run any code it contains**.
         system: the network of a pickled state dict; for a bundle trained with a network from a
             Python file, that file.
