@@ -5,7 +5,7 @@
 SOURCE holds images/ and masks/ (0 and 255), named by their BBBC038 identifiers. Many of its
 images are neighbouring tiles of one field of view. They are found by their shared borders, and
 one image is taken of each field, so that no field can be on both sides of a split. Images whose
-nuclei would be mere dots at the demo's size are left out.
+nuclei would be mere dots or most of the picture at the demo's size are left out.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from scipy import ndimage
 
 IMAGES = 120
 DEMO_SIZE = 128
-# Median diameter of an image's nuclei, in pixels at the demo's size.
-SMALLEST_NUCLEUS = 4.0
+# Allowed median diameter of an image's nuclei, in pixels at the demo's size.
+SMALLEST_NUCLEUS, LARGEST_NUCLEUS = 4.0, 20.0
 # Ten images in a row, 7 : 1 : 2, spread so that a look with few images reaches all three.
 PATTERN = ("train", "test", "train", "val", "train", "train", "test", "train", "train", "train")
 
@@ -83,7 +83,8 @@ def choose(source: Path) -> list[Path]:
     for paths in sizes.values():
         for field in fields(paths):
             chosen = field[random.integers(len(field))]
-            if nucleus_diameter(source / "masks" / f"{chosen.stem}.png") >= SMALLEST_NUCLEUS:
+            diameter = nucleus_diameter(source / "masks" / f"{chosen.stem}.png")
+            if SMALLEST_NUCLEUS <= diameter <= LARGEST_NUCLEUS:
                 looks[look(chosen)].append(chosen)
 
     taken = dict.fromkeys(looks, 0)

@@ -52,8 +52,11 @@ class DataSettings(Section):
     def _parts_make_sense(self) -> Self:
         if self.fold is not None and self.fold >= self.folds:
             raise ValueError(f"there are folds 0..{self.folds - 1}, not {self.fold}")
-        if min(self.ratios) < 0 or abs(sum(self.ratios) - 1) > 1e-6:
-            raise ValueError(f"ratios {self.ratios} must not be negative and must sum to 1")
+        train, val, test = self.ratios
+        if min(train, val) <= 0 or test < 0 or abs(train + val + test - 1) > 1e-6:
+            raise ValueError(
+                f"ratios {self.ratios} must sum to 1, train and val be above 0 and test at least 0"
+            )
         return self
 
 
@@ -93,7 +96,7 @@ class TrainSettings(Section):
     batch_size: Auto | Annotated[int, Field(ge=1)] = "auto"
     """Images per step over all processes; auto chooses from image size, device and data size."""
     patience: Auto | Annotated[int, Field(ge=1)] = "auto"
-    """Epochs without a better validation Dice before stopping; auto: a third of the epochs."""
+    """Epochs without a better validation Dice before stopping; auto: a third, at least 10."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """auto: bf16 on GPUs that have it, else fp32."""
     clip_norm: Annotated[float, Field(gt=0)] = 1.0

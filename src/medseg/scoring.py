@@ -21,6 +21,7 @@ from medseg.inference.files import PredictOptions, predict_images
 from medseg.inference.predictor import load
 from medseg.metrics.evaluation import Evaluation, evaluate_folders
 from medseg.metrics.overlap import EmptyPolicy
+from medseg.metrics.pairing import Reading
 
 Part = Literal["auto", "train", "val", "test", "all"]
 Progress = Callable[[int, int], None]
@@ -98,19 +99,24 @@ def evaluate(
     chosen = choose_cases(truth, predictions, part)
     with ExitStack() as scratch:
         folder = Path(masks or scratch.enter_context(tempfile.TemporaryDirectory()))
+        model = load(predictions, device=device, system=system)
         predict_images(
-            load(predictions, device=device, system=system),
+            model,
             {case.id: case.image for case in chosen.cases},
             folder,
             options=PredictOptions(tta=tta),
             overwrite=overwrite,
             progress=progress,
         )
+        snap = model.manifest.recipe.get("data", {}).get("snap_masks", "auto")
         evaluation = evaluate_folders(
             truth,
             folder,
             empty_policy=empty_policy,
             only=[case.id for case in chosen.cases],
+            # Where values are snapped, they do not tell the classes; the model knows them.
+            labels=model.labels if snap == "always" else None,
+            reading=Reading(snap, model.max_pixels),
             seed=seed,
         )
         evaluation = replace(

@@ -67,3 +67,20 @@ def dataset(root: Path, count: int = 4, suffix: str = ".png") -> Path:
         save(root / "images" / f"{index:03}.png", noise(index))
         save(root / "masks" / f"{index:03}{suffix}", disk(radius=3 + index % 5))
     return root
+
+
+def squares(root: Path, count: int = 12, *, classes: int = 2, size: int = 24) -> Path:
+    """Bright squares on noise; class k is the k-th quadrant's square."""
+    for kind in ("images", "masks"):
+        (root / kind).mkdir(parents=True)
+    for i in range(count):
+        rng = np.random.default_rng(i)
+        image = rng.integers(0, 90, (size, size, 3), dtype=np.uint8)
+        mask = np.zeros((size, size), np.uint8)
+        for k in range(1, classes):
+            top, left = rng.integers(0, size // 2, 2)
+            mask[top : top + size // 3, left : left + size // 3] = k if classes > 2 else 255
+            image[top : top + size // 3, left : left + size // 3] += np.uint8(120 + 20 * k)
+        Image.fromarray(image).save(root / "images" / f"{i:03}.png")
+        Image.fromarray(mask).save(root / "masks" / f"{i:03}.png")
+    return root

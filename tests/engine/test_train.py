@@ -17,6 +17,8 @@ import pytest
 import torch
 from PIL import Image
 
+import medseg
+from data.builders import squares
 from medseg.engine import loop as loop_module
 from medseg.engine.checkpoint import load_checkpoint
 from medseg.engine.loop import Interrupted
@@ -24,23 +26,6 @@ from medseg.engine.train import Run, train
 from medseg.errors import DataError, MedsegError, ModelError, RecipeError
 
 TINY = ("network.widths=[8,8,8]", "network.depths=[1,1]", "network.kernel=3")
-
-
-def make_data(root: Path, count: int = 12, *, classes: int = 2, size: int = 24) -> Path:
-    """Bright squares on noise; class k is the k-th quadrant's square."""
-    for kind in ("images", "masks"):
-        (root / kind).mkdir(parents=True)
-    for i in range(count):
-        rng = np.random.default_rng(i)
-        image = rng.integers(0, 90, (size, size, 3), dtype=np.uint8)
-        mask = np.zeros((size, size), np.uint8)
-        for k in range(1, classes):
-            top, left = rng.integers(0, size // 2, 2)
-            mask[top : top + size // 3, left : left + size // 3] = k if classes > 2 else 255
-            image[top : top + size // 3, left : left + size // 3] += np.uint8(120 + 20 * k)
-        Image.fromarray(image).save(root / "images" / f"{i:03}.png")
-        Image.fromarray(mask).save(root / "masks" / f"{i:03}.png")
-    return root
 
 
 def run(data: Path, output: Path, **options: Any) -> Run:
@@ -69,7 +54,7 @@ def without_times(folder: Path) -> list[dict[str, float]]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_data(tmp_path_factory.mktemp("data") / "squares")
+    return squares(tmp_path_factory.mktemp("data") / "squares")
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +176,7 @@ def test_training_learns_the_squares(data: Path, tmp_path: Path) -> None:
 
 
 def test_training_learns_several_classes(tmp_path: Path) -> None:
-    data = make_data(tmp_path / "data", classes=4)
+    data = squares(tmp_path / "data", classes=4)
     result = run(data, tmp_path / "run", epochs=2)
     facts = json.loads((result.folder / "data.json").read_text())
     assert [label["value"] for label in facts["labels"]] == [0, 1, 2, 3]
@@ -203,7 +188,7 @@ def test_the_test_part_has_no_influence_on_the_weights(reference: Path, tmp_path
     )
     runs = []
     for name in ("clean", "defaced"):
-        data = make_data(tmp_path / name / "squares")
+        data = squares(tmp_path / name / "squares")
         for part in ("train", "val", "test"):
             cases = [case for case, where in split.items() if where == part]
             (data / f"{part}.txt").write_text("\n".join(cases))
@@ -242,7 +227,7 @@ def test_resuming_a_finished_run_changes_nothing(data: Path, tmp_path: Path) -> 
 
 
 def test_a_folder_in_use_is_refused_without_resume(data: Path, reference: Path) -> None:
-    with pytest.raises(MedsegError, match="not empty.*--resume"):
+    with pytest.raises(MedsegError, match=r"not empty.*--resume"):
         run(data, reference)
 
 
@@ -252,7 +237,7 @@ def test_resuming_with_another_option_is_refused_by_name(data: Path, reference: 
 
 
 def test_resuming_on_changed_data_is_refused(tmp_path: Path) -> None:
-    data = make_data(tmp_path / "data")
+    data = squares(tmp_path / "data")
     folder = run(data, tmp_path / "run").folder
     for image in (data / "images").iterdir():
         Image.new("RGB", (24, 24), (int(image.stem), 0, 0)).save(image)
@@ -274,14 +259,14 @@ def test_an_unknown_setting_is_refused_before_any_data_is_read(tmp_path: Path) -
 
 
 def test_one_labelled_image_is_refused_with_the_number_needed(tmp_path: Path) -> None:
-    data = make_data(tmp_path / "data", count=1)
+    data = squares(tmp_path / "data", count=1)
     with pytest.raises(DataError, match="At least 2"):
         run(data, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_errors_in_the_data_stop_training_and_are_all_listed(tmp_path: Path) -> None:
-    data = make_data(tmp_path / "data")
+    data = squares(tmp_path / "data")
     (data / "images" / "000.png").write_bytes(b"text")
     Image.new("L", (5, 5)).save(data / "masks" / "001.png")
     with pytest.raises(DataError, match="2 errors") as caught:
@@ -296,7 +281,7 @@ def test_a_batch_larger_than_the_training_part_is_refused(data: Path, tmp_path: 
 
 
 def test_a_loss_that_is_not_finite_stops_training(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(MedsegError, match="not finite.*learning_rate"):
+    with pytest.raises(MedsegError, match=r"not finite.*learning_rate"):
         train(
             data, output=tmp_path / "run", epochs=3, image_size=16, batch_size=2, device="cpu",
             settings=[*TINY, "optimizer.learning_rate=1e30", "network.norm=none"], quiet=True,
@@ -317,3 +302,68 @@ def test_training_works_outside_the_main_thread(data: Path, tmp_path: Path) -> N
     thread.start()
     thread.join()
     assert results[0].epochs == 2
+
+
+def test_resuming_with_another_system_is_refused(data: Path, reference: Path) -> None:
+    with pytest.raises(RecipeError, match="another system"):
+        run(data, reference, resume=True, system="unet-narrow")
+
+
+def test_a_split_file_is_used_instead_of_a_drawn_split(
+    data: Path, reference: Path, tmp_path: Path
+) -> None:
+    lines = (reference / "split.csv").read_text().splitlines()
+    swapped = {"train": "train", "val": "test", "test": "val"}
+    rows = [line.split(",") for line in lines[1:]]
+    mine = tmp_path / "mine.csv"
+    mine.write_text("\n".join([lines[0], *(f"{c},{swapped[s]},{p}" for c, s, p in rows)]))
+    again = run(data, tmp_path / "run", split=mine)
+    stored = (again.folder / "split.csv").read_text().splitlines()[1:]
+    assert {line.split(",")[0]: line.split(",")[1] for line in stored} == {
+        case: swapped[part] for case, part, _ in rows
+    }
+
+
+def test_a_split_file_that_divides_equal_images_is_refused(tmp_path: Path) -> None:
+    data = squares(tmp_path / "data", count=4)
+    for kind in ("images", "masks"):
+        (data / kind / "001.png").write_bytes((data / kind / "000.png").read_bytes())
+    mine = tmp_path / "split.csv"
+    mine.write_text("case,split,patient\n000,train,\n001,val,\n002,train,\n003,test,\n")
+    with pytest.raises(DataError, match="000"):
+        run(data, tmp_path / "run", split=mine)
+
+
+def test_masks_of_listed_files_stay_in_their_folder_wherever_the_files_are(tmp_path: Path) -> None:
+    data = squares(tmp_path / "elsewhere")
+    (tmp_path / "lists").mkdir()
+    manifest = tmp_path / "lists" / "manifest.csv"
+    rows = []
+    for i, image in enumerate(sorted((data / "images").iterdir())):
+        mask = data / "masks" / image.name
+        near = f"../elsewhere/images/{image.name},../elsewhere/masks/{image.name}"
+        rows.append(f"{image},{mask}" if i % 2 else near)
+    manifest.write_text("\n".join(["image,mask", *rows]))
+    before = sorted(tmp_path.rglob("*.png"))
+    folder = run(manifest, tmp_path / "run", epochs=1).folder
+    medseg.evaluate(manifest, folder, masks=tmp_path / "out")
+    added = set(tmp_path.rglob("*.png")) - set(before)
+    assert added
+    assert all(tmp_path / "out" in path.parents for path in added)
+
+
+def test_values_snapped_in_training_are_snapped_in_scoring(tmp_path: Path) -> None:
+    data = squares(tmp_path / "data")
+    for path in (data / "masks").iterdir():
+        mask = np.asarray(Image.open(path)).copy()
+        mask[mask > 0] -= np.uint8(int(path.stem))
+        mask[0, 0] = 0
+        Image.fromarray(mask).save(path)
+    (data / "labels.json").write_text('{"background": 0, "square": 255}')
+    folder = train(
+        data, output=tmp_path / "run", epochs=1, image_size=16, batch_size=2, device="cpu",
+        settings=[*TINY, "data.snap_masks=always"], quiet=True,
+    ).folder  # fmt: skip
+    evaluation = medseg.evaluate(data, folder, part="all")
+    assert not evaluation.failures()
+    evaluation.save(str(tmp_path / "report.html"))

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from pathlib import Path
 from shlex import quote
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,12 +17,21 @@ app = typer.Typer(help="Look at a dataset before training on it.", no_args_is_he
 Data = Annotated[Path, typer.Argument(help="Folder with images/ and masks/, or a CSV manifest.")]
 GroupPattern = Annotated[
     str | None,
-    typer.Option(help="Regular expression for the patient in a file name, e.g. 'patient\\d+'."),
+    typer.Option(help="Regular expression for the patient in a case id, e.g. 'patient\\d+'."),
+]
+SnapMasks = Annotated[
+    Literal["auto", "always", "never"],
+    typer.Option(help="Move unexpected mask values to the nearest label; auto: in JPEGs only."),
 ]
 
 
 @app.command()
-def check(data: Data, group_pattern: GroupPattern = None, as_json: AsJson = False) -> None:
+def check(
+    data: Data,
+    group_pattern: GroupPattern = None,
+    snap_masks: SnapMasks = "auto",
+    as_json: AsJson = False,
+) -> None:
     """List every problem of a dataset. Exit code 1 when there are errors.
 
     **Examples**
@@ -44,7 +53,7 @@ def check(data: Data, group_pattern: GroupPattern = None, as_json: AsJson = Fals
     with counting_bar(Console(stderr=True)) as bar:
         task = bar.add_task("checking", total=len(dataset.cases))
         survey = check_dataset(
-            dataset, progress=lambda done, total: bar.update(task, completed=done)
+            dataset, snap=snap_masks, progress=lambda done, total: bar.update(task, completed=done)
         )
     if as_json:
         typer.echo(json.dumps(survey.to_json(), indent=1, ensure_ascii=False))
@@ -77,6 +86,7 @@ def split(
     fold: Annotated[int | None, typer.Option(help="Validate on this fold, from 0.")] = None,
     folds: Annotated[int, typer.Option(help="Number of folds.")] = 5,
     group_pattern: GroupPattern = None,
+    snap_masks: SnapMasks = "auto",
 ) -> None:
     """Write the split that training would use: by patient when known, equal images together.
 
@@ -85,6 +95,8 @@ def split(
         medseg data split photos/ -o split.csv
 
         medseg data split scans/ --group-pattern 'patient\\d+' --fold 0
+
+        medseg train photos/ --split split.csv
     """
     from medseg.data.integrity import check_dataset
     from medseg.data.layouts import open_dataset
@@ -98,7 +110,7 @@ def split(
             "--ratios", f"{ratios!r} is not three numbers", "Write e.g. 0.8,0.1,0.1"
         ) from error
     dataset = open_dataset(data, group_pattern=group_pattern)
-    survey = check_dataset(dataset)
+    survey = check_dataset(dataset, snap=snap_masks)
     if survey.errors:
         raise DataError(
             data,

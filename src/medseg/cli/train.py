@@ -16,8 +16,11 @@ def train(
         Path, typer.Argument(help="Folder with images/ and masks/, or a CSV manifest.")
     ],
     system: Annotated[
-        str, typer.Option(help="A name (`medseg systems list`) or a .py file with one network.")
-    ] = "med2d-segnet",
+        str | None,
+        typer.Option(
+            help="A name (`medseg systems list`) or a .py file with one network [med2d-segnet]."
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The run's folder [runs/DATA-SYSTEM].")
     ] = None,
@@ -43,7 +46,10 @@ def train(
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16 [auto].")] = None,
     group_pattern: Annotated[
         str | None,
-        typer.Option(help="Regular expression for the patient in a file name, e.g. 'patient\\d+'."),
+        typer.Option(help="Regular expression for the patient in a case id, e.g. 'patient\\d+'."),
+    ] = None,
+    split: Annotated[
+        Path | None, typer.Option(help="Use this CSV of `medseg data split` [drawn by seed].")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in -o.")] = False,
     settings: Annotated[
@@ -96,6 +102,7 @@ def train(
             patience=patience,
             precision=precision,
             group_pattern=group_pattern,
+            split=split,
             settings=settings or (),
             device=device,
             resume=resume,

@@ -54,6 +54,7 @@ class TrainingState:
         losses: sums of the named losses over the epoch's steps.
         seconds: that the epoch's steps have taken.
         average_updates: of the averaged weights.
+        scaler: of the gradients, in fp16.
         data: key of the cached data, so that a run is not resumed on other data.
     """
 
@@ -65,6 +66,7 @@ class TrainingState:
     losses: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     average_updates: int = 0
+    scaler: dict[str, float] = field(default_factory=dict)
 
 
 class Interrupted(Exception):  # noqa: N818 - a request, not an error
@@ -188,6 +190,8 @@ class TrainingLoop:
             ) from error
         self.state = restored
         self.average.updates = restored.average_updates
+        if self.accelerator.scaler is not None and restored.scaler:
+            self.accelerator.scaler.load_state_dict(restored.scaler)
         metrics = self.folder / "metrics.jsonl"
         lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else []
         try:
@@ -333,6 +337,8 @@ class TrainingLoop:
         if not self.accelerator.is_main_process:
             return
         self.state.average_updates = self.average.updates
+        if self.accelerator.scaler is not None:
+            self.state.scaler = self.accelerator.scaler.state_dict()
         save_checkpoint(
             self.last,
             {

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -40,6 +40,7 @@ from medseg.systems import load_card
 
 METHODS: Mapping[str, type[Method]] = {"supervised": Supervised}
 
+DEFAULT_SYSTEM = "med2d-segnet"
 DEFAULT_CACHE_LIMIT = 20_000_000_000
 
 
@@ -71,12 +72,17 @@ def is_leader() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def make_recipe(system: str, values: Mapping[str, Any], settings: Sequence[str]) -> Recipe:
-    """The recipe of ``system``: its card's values, then ``values``, then ``a.b=c`` settings.
+def make_recipe(values: Mapping[str, Any], settings: Sequence[str]) -> Recipe:
+    """The recipe of a system: its card's values, then ``values``, then ``a.b=c`` settings.
+
+    Args:
+        values: by dotted key; ``system`` names the system, default ``med2d-segnet``.
+        settings: as text, e.g. ``"train.epochs=50"``.
 
     Raises:
         RecipeError: an unknown key, option or value; found before any data is read.
     """
+    system = values.get("system", DEFAULT_SYSTEM)
     card = {} if system.endswith(".py") else load_card(system).recipe
     merged: dict[str, Any] = {"system": system}
     for key, value in {**card, **values}.items():
@@ -94,7 +100,7 @@ def make_recipe(system: str, values: Mapping[str, Any], settings: Sequence[str])
 def train(
     data: str | Path,
     *,
-    system: str = "med2d-segnet",
+    system: str | None = None,
     output: str | Path | None = None,
     epochs: int | str | None = None,
     image_size: int | None = None,
@@ -104,6 +110,7 @@ def train(
     patience: int | str | None = None,
     precision: str | None = None,
     group_pattern: str | None = None,
+    split: str | Path | None = None,
     settings: Sequence[str] = (),
     device: str = "auto",
     resume: bool = False,
@@ -115,7 +122,8 @@ def train(
 
     Args:
         data: a folder or manifest (`docs/data.md`).
-        system: a name (`medseg systems list`) or a Python file with one network.
+        system: a name (`medseg systems list`) or a Python file with one network; default
+            ``med2d-segnet``.
         output: the run's folder; default ``runs/DATA-SYSTEM``, numbered when taken.
         epochs: passes over the training part; this and what follows override the recipe.
         image_size: pixels a side at which the network sees images.
@@ -125,6 +133,7 @@ def train(
         patience: epochs without improvement before stopping.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
         group_pattern: regular expression that finds the patient in a case id.
+        split: a CSV of `medseg data split`, instead of drawing one; it must not divide a patient.
         settings: any recipe values as ``"a.b=c"`` text, applied last.
         device: ``auto``, ``cpu``, ``cuda:0`` or ``mps``.
         resume: continue the run in ``output``; its recipe then holds, and what is given here must
@@ -141,6 +150,7 @@ def train(
         Interrupted: on SIGINT, after saving.
     """
     given = {
+        "system": system,
         "train.epochs": epochs,
         "data.image_size": image_size,
         "train.batch_size": batch_size,
@@ -156,15 +166,15 @@ def train(
     console = Console(stderr=True, quiet=quiet)
     root = Path(data)
     folder = Path(output) if output is not None else _free_folder(root, system)
-    recipe = _recipe_of_run(folder, system, values, settings, resume)
+    recipe = _recipe_of_run(folder, values, settings, resume)
     where = choose_device(device)
     if where.type == "cpu":
         keep_freed_memory()
 
-    survey = _checked(root, recipe, console)
-    split = _split_of_run(folder, survey, recipe, resume)
+    survey = _checked(root, recipe, Path(split) if split is not None else None, console)
+    chosen = _split_of_run(folder, survey, recipe, resume)
     accelerator = _accelerator(where, choose_precision(recipe.train.precision, where))
-    parts = _parts(survey, split)
+    parts = _parts(survey, chosen)
     recipe = plan.resolve(
         recipe,
         cases=len(parts["train"]),
@@ -192,7 +202,7 @@ def train(
     if resume and loop.last.is_file():
         loop.resume()
     if accelerator.is_main_process:
-        write_split(folder / "split.csv", split, survey.dataset.cases)
+        write_split(folder / "split.csv", chosen, survey.dataset.cases)
         write_text(folder / "data.json", json.dumps(_data_facts(survey, parts, cache), indent=1))
         # The recipe comes last: a folder that has one can be resumed.
         recipe.save(folder / "recipe.yaml")
@@ -213,8 +223,8 @@ def train(
     return Run(folder, recipe, state.best_dice, state.epoch)
 
 
-def _free_folder(data: Path, system: str) -> Path:
-    name = f"{data.resolve().stem}-{Path(system).stem}"
+def _free_folder(data: Path, system: str | None) -> Path:
+    name = f"{data.resolve().stem}-{Path(system or DEFAULT_SYSTEM).stem}"
     folder = Path("runs") / name
     number = 2
     while folder.exists():
@@ -224,12 +234,12 @@ def _free_folder(data: Path, system: str) -> Path:
 
 
 def _recipe_of_run(
-    folder: Path, system: str, values: Mapping[str, Any], settings: Sequence[str], resume: bool
+    folder: Path, values: Mapping[str, Any], settings: Sequence[str], resume: bool
 ) -> Recipe:
     stored = folder / "recipe.yaml"
     if not resume:
         _check_output(folder)
-        return make_recipe(system, values, settings)
+        return make_recipe(values, settings)
     if not stored.is_file():
         raise MedsegError(
             f"--resume {folder}", "there is no run to continue in it", "Leave --resume out"
@@ -276,8 +286,12 @@ def _flat(recipe: Recipe) -> dict[str, Any]:
     return flat
 
 
-def _checked(root: Path, recipe: Recipe, console: Console) -> Survey:
+def _checked(root: Path, recipe: Recipe, split: Path | None, console: Console) -> Survey:
     dataset = open_dataset(root, group_pattern=recipe.data.group_pattern)
+    if split is not None:
+        parts = read_split(split, dataset.cases)
+        cases = tuple(replace(case, split=parts.get(case.id)) for case in dataset.cases)
+        dataset = replace(dataset, cases=cases)
     with counting_bar(console) as bar:
         task = bar.add_task("checking images", total=len(dataset.cases))
         survey = check_dataset(

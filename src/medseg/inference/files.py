@@ -182,7 +182,7 @@ def predict_images(
 
         def read(item: tuple[str, Path]) -> _Read:
             name, path = item
-            image = read_image(path)
+            image = read_image(path, max_pixels=model.max_pixels)
             return _Read(name, image, model.preprocess(image))
 
         writing: deque[Future[None]] = deque()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medseg.data.case import LabelMap
-from medseg.data.io import read_image
+from medseg.data.io import MAX_PIXELS, read_image
 from medseg.data.labels import decode_mask
 from medseg.data.preprocess import resize_image, to_channels
 from medseg.engine.device import choose_device, choose_precision, keep_freed_memory
@@ -60,6 +60,12 @@ class Model:
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.device.type == "cpu":
             keep_freed_memory()
+
+    @property
+    def max_pixels(self) -> int:
+        """Larger images are refused; as in training (``data.max_megapixels``)."""
+        data = self.manifest.recipe.get("data", {})
+        return round(data["max_megapixels"] * 1e6) if "max_megapixels" in data else MAX_PIXELS
 
     @property
     def batch_size(self) -> int:
@@ -139,14 +145,14 @@ class Model:
         return found
 
     def _image_logits(self, image: str | Path | NDArray[np.uint8], tta: bool) -> Tensor:
-        array = _as_image(image)
+        array = _as_image(image, self.max_pixels)
         logits = self.logits(self.preprocess(array)[None], tta=tta)[0]
         return self.resize_logits(logits, (array.shape[0], array.shape[1]))
 
 
-def _as_image(image: str | Path | NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _as_image(image: str | Path | NDArray[np.uint8], max_pixels: int) -> NDArray[np.uint8]:
     if isinstance(image, str | Path):
-        return read_image(Path(image))
+        return read_image(Path(image), max_pixels=max_pixels)
     array = image[:, :, None] if image.ndim == 2 else image
     right = array.ndim == 3 and array.shape[2] in (1, 3) and array.dtype == np.uint8
     if not right or not array.size:

@@ -109,6 +109,7 @@ class Evaluation:
         seed: of the bootstrap.
         sources: case id to its files, where the masks were read from files.
         prediction_labels: how the predictions store the classes, where that differs.
+        reading: how true masks are read.
         note: a warning to be read before the numbers, e.g. that cases were trained on.
     """
 
@@ -124,6 +125,7 @@ class Evaluation:
     seed: int = 0
     sources: Mapping[str, Source] = field(default_factory=dict, repr=False)
     prediction_labels: LabelMap | None = None
+    reading: pairing.Reading = pairing.DEFAULT_READING
     note: str = ""
 
     def counts(self, label: str | None = None) -> Counts:
@@ -185,12 +187,13 @@ class Evaluation:
         writer.writerows(_record(row, "") for row in self.rows)
         return text.getvalue()
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write a ``.json``, ``.csv`` or ``.html`` file, atomically.
 
         Raises:
             MedsegError: another suffix, or the file cannot be written.
         """
+        path = Path(path)
         suffix = path.suffix.lower()
         if suffix == ".json":
             write_text(path, self.to_json() + "\n")
@@ -272,6 +275,7 @@ def summarise(
     extra: Sequence[str] = (),
     sources: Mapping[str, Source] | None = None,
     prediction_labels: LabelMap | None = None,
+    reading: pairing.Reading = pairing.DEFAULT_READING,
 ) -> Evaluation:
     """Means with bootstrap intervals over the rows of `score_case`; see `Evaluation`."""
     rows = tuple(rows)
@@ -299,6 +303,7 @@ def summarise(
         seed,
         sources or {},
         prediction_labels,
+        reading,
     )
     overall = {name: interval(evaluation.case_means(name).values()) for name in METRICS}
     return replace(evaluation, overall=overall)
@@ -311,6 +316,7 @@ def evaluate_folders(
     empty_policy: EmptyPolicy = "one",
     labels: LabelMap | None = None,
     only: Collection[str] | None = None,
+    reading: pairing.Reading = pairing.DEFAULT_READING,
     confidence: float = 0.95,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
@@ -327,6 +333,7 @@ def evaluate_folders(
         labels: the classes of the truth; by default the dataset's ``labels.json``, else inferred
             from the masks.
         only: the ids of the cases to score, or None for all.
+        reading: how true masks are read.
         confidence: of the intervals.
         seed: of the bootstrap.
         progress: called with the number of cases done and their total.
@@ -342,7 +349,7 @@ def evaluate_folders(
     inferred = known is None
     if known is None:
         try:
-            known = pairing.infer_labels(masks, truth)
+            known = pairing.infer_labels(masks, truth, reading)
         except DataError:
             if predicted is None:
                 raise
@@ -351,7 +358,7 @@ def evaluate_folders(
     classes = known
 
     def score(item: pairing.Truth) -> list[CaseScore]:
-        there = pairing.read_truth(item.mask, classes)
+        there = pairing.read_truth(item.mask, classes, reading)
         claimed, status = _read_prediction(paired.get(item.case), classes, predicted)
         return score_case(there, claimed, classes, empty_policy, case=item.case, status=status)
 
@@ -371,6 +378,7 @@ def evaluate_folders(
         extra=extra,
         sources={t.case: Source(t.image, t.mask, paired.get(t.case)) for t in truths},
         prediction_labels=predicted,
+        reading=reading,
     )
 
 

@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.data.case import Label, LabelMap
-from medseg.data.io import MaskFile, is_image_file, read_mask
-from medseg.data.labels import count_values, encode_mask, infer_label_map, stored_values
+from medseg.data.io import MAX_PIXELS, MaskFile, is_image_file, read_mask
+from medseg.data.labels import Snap, count_values, encode_mask, infer_label_map, stored_values
 from medseg.data.layouts import is_dataset, open_dataset
 from medseg.data.layouts.folders import MASK_FOLDERS, MASK_SUFFIXES
 from medseg.data.layouts.names import labels_beside, nfc
@@ -47,6 +48,22 @@ class Truth:
     names: tuple[str, ...]
     mask: Path
     image: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How true masks are read; as in the recipe of the model that is scored.
+
+    Attributes:
+        snap: move unexpected values to the nearest class; ``auto`` does so in lossy files only.
+        max_pixels: larger masks are refused.
+    """
+
+    snap: Snap = "auto"
+    max_pixels: int = MAX_PIXELS
+
+
+DEFAULT_READING = Reading()
 
 
 def find_truths(
@@ -182,13 +199,13 @@ def declared_by(predictions: Path) -> LabelMap | None:
     return LabelMap(labels, rgb=kinds.pop())
 
 
-def infer_labels(masks: Sequence[Path], where: Path) -> LabelMap:
+def infer_labels(masks: Sequence[Path], where: Path, reading: Reading) -> LabelMap:
     """Infer the classes from mask files, reading each once.
 
     Raises:
         DataError: a mask cannot be read, or `medseg.data.labels.infer_label_map` finds no classes.
     """
-    seen = list(in_order(_histogram, masks))
+    seen = list(in_order(partial(_histogram, reading), masks))
     lossy = 2 * sum(is_lossy for *_, is_lossy in seen) > len(seen)
     rgb = any(is_rgb for _, _, is_rgb, _ in seen)
     counts = {path: histogram for path, histogram, _, is_lossy in seen if rgb or is_lossy == lossy}
@@ -236,13 +253,14 @@ def agree(
     return truth, LabelMap(tuple(by_name[name] for name in truth.names), predicted.rgb)
 
 
-def read_truth(path: Path, labels: LabelMap) -> NDArray[np.uint8]:
+def read_truth(path: Path, labels: LabelMap, reading: Reading) -> NDArray[np.uint8]:
     """A true mask as (H, W) class indices.
 
     Raises:
         DataError: the file cannot be read or holds values that no class has.
     """
-    return encode_mask(read_mask(path), labels, where=path)
+    mask = read_mask(path, max_pixels=reading.max_pixels)
+    return encode_mask(mask, labels, snap=reading.snap, where=path)
 
 
 def encode_prediction(
@@ -345,8 +363,8 @@ def _stored_value(value: Any) -> tuple[int, bool]:
     return int(value), False
 
 
-def _histogram(path: Path) -> tuple[str, dict[int, int], bool, bool]:
-    mask = read_mask(path)
+def _histogram(reading: Reading, path: Path) -> tuple[str, dict[int, int], bool, bool]:
+    mask = read_mask(path, max_pixels=reading.max_pixels)
     return str(path), count_values(mask), mask.rgb, mask.lossy
 
 

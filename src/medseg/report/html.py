@@ -101,7 +101,7 @@ def read_cases(evaluation: Evaluation, k: int = 3) -> list[ReportCase]:
         source = evaluation.sources.get(case)
         if source is None:
             continue
-        truth = pairing.read_truth(source.truth, evaluation.labels)
+        truth = pairing.read_truth(source.truth, evaluation.labels, evaluation.reading)
         prediction = None
         if source.prediction is not None and case not in failed:
             prediction = pairing.encode_prediction(

@@ -129,6 +129,17 @@ def _case(folder: Path, row: Mapping[str, str], where: str) -> tuple[Case | None
                     f"Paths are relative to {folder}",
                 )
             )
+    given = PurePosixPath(row.get("id", ""))
+    if given.is_absolute() or ".." in given.parts:
+        problems.append(
+            Problem(
+                "error",
+                "manifest-row",
+                where,
+                f"the id '{given}' leaves the folder that masks are written to",
+                "Use an id without a leading / and without ..",
+            )
+        )
     split = SPLIT_NAMES.get(row.get("split", "").lower())
     if row.get("split") and split is None:
         problems.append(
@@ -144,9 +155,7 @@ def _case(folder: Path, row: Mapping[str, str], where: str) -> tuple[Case | None
     if problems or image is None:
         return None, problems
     case = Case(
-        id=nfc(
-            row.get("id") or str(PurePosixPath(row["image"].replace("\\", "/")).with_suffix(""))
-        ),
+        id=nfc(row.get("id") or _id_from_path(row["image"])),
         image=image,
         mask=files["mask"],
         patient=row.get("patient") or None,
@@ -154,6 +163,13 @@ def _case(folder: Path, row: Mapping[str, str], where: str) -> tuple[Case | None
         attributes={column: cell for column, cell in row.items() if column not in _KNOWN},
     )
     return case, []
+
+
+def _id_from_path(image: str) -> str:
+    """The path without suffix, drive, leading ``/`` and ``..``: masks are written under this name,
+    which must not leave their folder."""
+    parts = PurePosixPath(image.replace("\\", "/")).with_suffix("").parts
+    return "/".join(part for part in parts if part not in ("/", "//", "..") and ":" not in part)
 
 
 def _find(folder: Path, name: str) -> Path | None:
