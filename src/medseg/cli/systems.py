@@ -22,7 +22,12 @@ def _default(context: typer.Context) -> None:
 
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
-    """List all systems."""
+    """List all systems: name, parameters, year, and what is special about each.
+
+    **Example**
+
+        medseg systems list
+    """
     cards = [systems.load_card(name) for name in systems.names()]
     if as_json:
         typer.echo(json.dumps([asdict(card) for card in cards], indent=1, default=dict))
