@@ -48,6 +48,11 @@ class DataSettings(Section):
     folds: Annotated[int, Field(ge=2)] = 5
     """Number of folds."""
 
+    @property
+    def max_pixels(self) -> int:
+        """``max_megapixels`` in pixels."""
+        return round(self.max_megapixels * 1e6)
+
     @model_validator(mode="after")
     def _parts_make_sense(self) -> Self:
         if self.fold is not None and self.fold >= self.folds:

@@ -24,6 +24,7 @@ from medseg.engine.checkpoint import load_checkpoint
 from medseg.engine.loop import Interrupted
 from medseg.engine.train import Run, train
 from medseg.errors import DataError, MedsegError, ModelError, RecipeError
+from medseg.inference.bundle import read_manifest
 
 TINY = ("network.widths=[8,8,8]", "network.depths=[1,1]", "network.kernel=3")
 
@@ -367,3 +368,12 @@ def test_values_snapped_in_training_are_snapped_in_scoring(tmp_path: Path) -> No
     evaluation = medseg.evaluate(data, folder, part="all")
     assert not evaluation.failures()
     evaluation.save(str(tmp_path / "report.html"))
+
+
+def test_the_model_says_what_it_was_made_from(reference: Path) -> None:
+    manifest = read_manifest(reference / "model.medseg")
+    network = medseg.load(reference, device="cpu").network
+    assert manifest.parameters == sum(p.numel() for p in network.parameters()) > 1000
+    assert manifest.data["cases"] == {"train": 10, "val": 1, "test": 1}
+    assert len(manifest.data["seen"]) == 11
+    assert manifest.scores["val_dice"] == max(row["val_dice"] for row in without_times(reference))

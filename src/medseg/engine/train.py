@@ -6,10 +6,8 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from shlex import quote
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -18,83 +16,33 @@ from accelerate.utils import DistributedDataParallelKwargs
 from rich.console import Console
 from rich.markup import escape
 from safetensors.torch import save as to_safetensors
+from torch import nn
 
-from medseg.data.cache import CacheSettings, CaseCache, channel_statistics, open_cache
-from medseg.data.case import Case, Split
-from medseg.data.integrity import Survey, check_dataset
-from medseg.data.layouts import open_dataset
-from medseg.data.splits import make_split, read_split, write_split
+from medseg.data.cache import CaseCache
+from medseg.data.splits import write_split
 from medseg.engine import plan
 from medseg.engine.device import choose_device, choose_precision, keep_freed_memory
 from medseg.engine.loop import Interrupted, TrainingLoop
-from medseg.engine.progress import TrainingProgress, counting_bar
-from medseg.errors import DataError, MedsegError, RecipeError, plural
+from medseg.engine.prepare import Material, Rows, prepare, rows_of
+from medseg.engine.progress import TrainingProgress
+from medseg.engine.run import Run, free_folder, recipe_of_run
+from medseg.errors import RecipeError, plural
 from medseg.files import write_text
-from medseg.inference.bundle import SUFFIX, Manifest, Preprocessing, StoredLabel, write_bundle
+from medseg.inference.bundle import Manifest, Preprocessing, StoredLabel, write_bundle
 from medseg.methods.method import Method
 from medseg.methods.supervised import Supervised
-from medseg.models import create_model, network_options
+from medseg.models import create_model
 from medseg.nn.blocks import count_parameters
-from medseg.recipe import Recipe, apply_settings, load_recipe, parse_recipe
-from medseg.systems import load_card
+from medseg.recipe import Recipe
 
 METHODS: Mapping[str, type[Method]] = {"supervised": Supervised}
 
-DEFAULT_SYSTEM = "med2d-segnet"
 DEFAULT_CACHE_LIMIT = 20_000_000_000
-
-
-@dataclass(frozen=True)
-class Run:
-    """The folder that training leaves.
-
-    Attributes:
-        folder: holds ``recipe.yaml``, ``split.csv``, ``data.json``, ``metrics.jsonl``,
-            ``checkpoints/`` and ``model.medseg``.
-        recipe: fully resolved.
-        val_dice: best validation Dice, at the network's image size.
-        epochs: that were trained.
-    """
-
-    folder: Path
-    recipe: Recipe
-    val_dice: float
-    epochs: int
-
-    @property
-    def bundle(self) -> Path:
-        """The portable model."""
-        return self.folder / f"model{SUFFIX}"
 
 
 def is_leader() -> bool:
     """Whether this is the only process or, under torchrun, the first."""
     return os.environ.get("RANK", "0") == "0"
-
-
-def make_recipe(values: Mapping[str, Any], settings: Sequence[str]) -> Recipe:
-    """The recipe of a system: its card's values, then ``values``, then ``a.b=c`` settings.
-
-    Args:
-        values: by dotted key; ``system`` names the system, default ``med2d-segnet``.
-        settings: as text, e.g. ``"train.epochs=50"``.
-
-    Raises:
-        RecipeError: an unknown key, option or value; found before any data is read.
-    """
-    system = values.get("system", DEFAULT_SYSTEM)
-    card = {} if system.endswith(".py") else load_card(system).recipe
-    merged: dict[str, Any] = {"system": system}
-    for key, value in {**card, **values}.items():
-        section, dot, name = key.partition(".")
-        if dot:
-            merged.setdefault(section, {})[name] = value
-        else:
-            merged[section] = value
-    recipe = parse_recipe(apply_settings(merged, settings))
-    options = network_options(recipe.system, recipe.network)
-    create_model(recipe.system, **recipe.network)
-    return recipe.model_copy(update={"network": options})
 
 
 def train(
@@ -165,48 +113,59 @@ def train(
     quiet = quiet or not is_leader()
     console = Console(stderr=True, quiet=quiet)
     root = Path(data)
-    folder = Path(output) if output is not None else _free_folder(root, system)
-    recipe = _recipe_of_run(folder, values, settings, resume)
+    folder = Path(output) if output is not None else free_folder(root, system)
+    if resume and split is not None:
+        raise RecipeError(
+            f"--split {split}", "a resumed run keeps its own split", "Leave --split out"
+        )
+    recipe = recipe_of_run(folder, values, settings, resume=resume)
     where = choose_device(device)
     if where.type == "cpu":
         keep_freed_memory()
 
-    survey = _checked(root, recipe, Path(split) if split is not None else None, console)
-    chosen = _split_of_run(folder, survey, recipe, resume)
-    accelerator = _accelerator(where, choose_precision(recipe.train.precision, where))
-    parts = _parts(survey, chosen)
+    material = prepare(
+        root,
+        recipe,
+        console,
+        split=Path(split) if split is not None else None,
+        stored=folder / "split.csv" if resume else None,
+    )
+    precision = choose_precision(recipe.train.precision, where)
+    cases = len(material.parts["train"])
     recipe = plan.resolve(
         recipe,
-        cases=len(parts["train"]),
-        channels=survey.channels if recipe.data.channels == "auto" else recipe.data.channels,
+        cases=cases,
+        channels=material.channels,
         device=where.type,
-        precision=choose_precision(recipe.train.precision, where),
+        precision=precision,
         processes=processes,
     )
-    _check_batch(recipe, len(parts["train"]), processes)
-    cache = _cache(folder, survey, [*parts["train"], *parts["val"]], recipe, accelerator,
-                   cache_dir, cache_limit, console)  # fmt: skip
-    train_rows = cache.rows([case.id for case in parts["train"]])
-    normalisation = channel_statistics(cache.images, train_rows)
+    _check_batch(recipe, cases, processes)
+    accelerator = _accelerator(where, precision)
+    place = Path(cache_dir) if cache_dir is not None else folder / "cache"
+    with accelerator.main_process_first():
+        cache = material.cache(recipe, place, limit=cache_limit, console=console)
+    rows = rows_of(material, cache)
 
     loop = TrainingLoop(
-        _method(recipe, survey),
+        _method(recipe, material),
         recipe,
         cache,
-        train_rows=train_rows,
-        val_rows=cache.rows([case.id for case in parts["val"]]),
-        normalisation=normalisation,
+        train_rows=rows.train,
+        val_rows=rows.val,
+        normalisation=(rows.mean, rows.std),
         folder=folder,
         accelerator=accelerator,
     )
     if resume and loop.last.is_file():
         loop.resume()
     if accelerator.is_main_process:
-        write_split(folder / "split.csv", chosen, survey.dataset.cases)
-        write_text(folder / "data.json", json.dumps(_data_facts(survey, parts, cache), indent=1))
+        write_split(folder / "split.csv", material.split, material.survey.dataset.cases)
+        remembered = material.facts(cache) | {"images": material.image_hashes()}
+        write_text(folder / "data.json", json.dumps(remembered, indent=1))
         # The recipe comes last: a folder that has one can be resumed.
         recipe.save(folder / "recipe.yaml")
-    _announce(console, folder, recipe, survey, parts, cache, loop, accelerator)
+    _announce(console, folder, recipe, material, cache, loop)
     with TrainingProgress(
         console, steps=loop.steps, done=loop.steps_done, epochs=loop.epochs, quiet=quiet
     ) as progress:
@@ -217,134 +176,11 @@ def train(
                 "Stopped and saved. Continue with: "
                 f"medseg train {quote(str(root))} -o {quote(str(folder))} --resume"
             ) from None
+    run = Run(folder, recipe, state.best_dice, state.epoch)
     if accelerator.is_main_process:
-        _write_model(folder, recipe, survey, parts, cache, loop, normalisation)
+        _write_model(run, material, cache, rows, loop.best_network())
     accelerator.wait_for_everyone()
-    return Run(folder, recipe, state.best_dice, state.epoch)
-
-
-def _free_folder(data: Path, system: str | None) -> Path:
-    name = f"{data.resolve().stem}-{Path(system or DEFAULT_SYSTEM).stem}"
-    folder = Path("runs") / name
-    number = 2
-    while folder.exists():
-        folder = Path("runs") / f"{name}-{number}"
-        number += 1
-    return folder
-
-
-def _recipe_of_run(
-    folder: Path, values: Mapping[str, Any], settings: Sequence[str], resume: bool
-) -> Recipe:
-    stored = folder / "recipe.yaml"
-    if not resume:
-        _check_output(folder)
-        return make_recipe(values, settings)
-    if not stored.is_file():
-        raise MedsegError(
-            f"--resume {folder}", "there is no run to continue in it", "Leave --resume out"
-        )
-    recipe = load_recipe(stored)
-    texts = [f"{key}={json.dumps(value)}" for key, value in values.items()]
-    asked = parse_recipe(apply_settings(recipe.model_dump(mode="json"), [*texts, *settings]))
-    if asked != recipe:
-        before, after = _flat(recipe), _flat(asked)
-        changed = sorted(key for key in before.keys() | after.keys()
-                         if before.get(key) != after.get(key))  # fmt: skip
-        raise RecipeError(
-            f"--resume {folder}",
-            f"the run was begun with another {', '.join(changed)}",
-            "Leave those options out, or start a new run with another -o",
-        )
-    network_options(recipe.system, recipe.network)
-    return recipe
-
-
-def _check_output(folder: Path) -> None:
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise MedsegError(
-            f"-o {folder}", f"{existing} is not a folder that can be written",
-            "Choose another folder",
-        )  # fmt: skip
-    # Left by a training that was killed before its first step; such a run cannot be resumed.
-    begun = {"cache", "split.csv", "data.json"}
-    if existing == folder and not {entry.name for entry in folder.iterdir()} <= begun:
-        raise MedsegError(
-            f"-o {folder}", "it exists and is not empty",
-            "Choose another folder, or add --resume to continue the run in it",
-        )  # fmt: skip
-
-
-def _flat(recipe: Recipe) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for section, value in recipe.model_dump(mode="json").items():
-        if isinstance(value, dict):
-            flat |= {f"{section}.{key}": inner for key, inner in value.items()}
-        else:
-            flat[section] = value
-    return flat
-
-
-def _checked(root: Path, recipe: Recipe, split: Path | None, console: Console) -> Survey:
-    dataset = open_dataset(root, group_pattern=recipe.data.group_pattern)
-    if split is not None:
-        parts = read_split(split, dataset.cases)
-        cases = tuple(replace(case, split=parts.get(case.id)) for case in dataset.cases)
-        dataset = replace(dataset, cases=cases)
-    with counting_bar(console) as bar:
-        task = bar.add_task("checking images", total=len(dataset.cases))
-        survey = check_dataset(
-            dataset,
-            snap=recipe.data.snap_masks,
-            max_pixels=round(recipe.data.max_megapixels * 1e6),
-            progress=lambda done, total: bar.update(task, completed=done),
-        )
-    for problem in survey.warnings:
-        text = escape(f"{problem.where}: {problem.found}")
-        console.print(f"[yellow]warning[/] {text}", highlight=False)
-    if survey.errors:
-        lines = [f"{p.where}: {p.found}. {p.remedy}" for p in survey.errors[:20]]
-        if len(survey.errors) > 20:
-            lines.append(f"... and {len(survey.errors) - 20} more")
-        raise DataError(
-            root,
-            f"{plural(len(survey.errors), 'error')} in the data",
-            "\n  ".join([f"`medseg data check {quote(str(root))}` shows all:", *lines]),
-        )
-    if len(survey.usable) < 2:
-        raise DataError(
-            root, f"it has {plural(len(survey.usable), 'labelled case')}",
-            "At least 2 are needed: one to train on and one to check with",
-        )  # fmt: skip
-    return survey
-
-
-def _split_of_run(folder: Path, survey: Survey, recipe: Recipe, resume: bool) -> dict[str, Split]:
-    if resume:
-        return read_split(folder / "split.csv", survey.dataset.cases)
-    return make_split(
-        survey.usable,
-        duplicates=survey.contents,
-        ratios=recipe.data.ratios,
-        seed=recipe.seed,
-        fold=recipe.data.fold,
-        folds=recipe.data.folds,
-    )
-
-
-def _parts(survey: Survey, split: Mapping[str, Split]) -> dict[Split, list[Case]]:
-    parts: dict[Split, list[Case]] = {"train": [], "val": [], "test": []}
-    for case in survey.usable:
-        if case.id in split:
-            parts[split[case.id]].append(case)
-    for name in ("train", "val"):
-        if not parts[name]:
-            raise DataError(
-                survey.dataset.root, f"the {name} part is empty",
-                "Add labelled cases or change data.ratios",
-            )  # fmt: skip
-    return parts
+    return run
 
 
 def _check_batch(recipe: Recipe, cases: int, processes: int) -> None:
@@ -377,84 +213,33 @@ def _accelerator(device: torch.device, precision: str) -> Accelerator:
     )
 
 
-def _cache(
-    folder: Path,
-    survey: Survey,
-    cases: Sequence[Case],
-    recipe: Recipe,
-    accelerator: Accelerator,
-    cache_dir: str | Path | None,
-    limit: int,
-    console: Console,
-) -> CaseCache:
-    facts = {each.id: each for each in survey.cases}
-    assert survey.labels is not None
-    assert recipe.data.channels != "auto"
-    settings = CacheSettings(
-        image_size=recipe.data.image_size,
-        channels=recipe.data.channels,
-        labels=survey.labels,
-        snap=recipe.data.snap_masks,
-        max_pixels=round(recipe.data.max_megapixels * 1e6),
-    )
-    hashes = [f"{facts[c.id].image_sha256}{facts[c.id].mask_sha256}" for c in cases]
-    place = Path(cache_dir) if cache_dir is not None else folder / "cache"
-    with accelerator.main_process_first(), counting_bar(console) as bar:
-        task = bar.add_task("caching images", total=len(cases))
-        return open_cache(
-            cases, hashes, settings, place, limit=limit,
-            progress=lambda done, total: bar.update(task, completed=done),
-        )  # fmt: skip
-
-
-def _method(recipe: Recipe, survey: Survey) -> Method:
-    assert survey.labels is not None
-    assert recipe.data.channels != "auto"
+def _method(recipe: Recipe, material: Material) -> Method:
     torch.manual_seed(recipe.seed)
     network = create_model(
         recipe.system,
-        in_channels=recipe.data.channels,
-        num_classes=survey.labels.num_classes,
+        in_channels=material.channels,
+        num_classes=material.labels.num_classes,
         **recipe.network,
     )
     return METHODS[recipe.method](network, recipe)
-
-
-def _data_facts(
-    survey: Survey, parts: Mapping[Split, Sequence[Case]], cache: CaseCache
-) -> dict[str, Any]:
-    assert survey.labels is not None
-    return {
-        "name": survey.dataset.root.resolve().stem,
-        "layout": survey.dataset.layout,
-        "hash": cache.folder.name,
-        "images": {facts.id: facts.image_sha256[:16] for facts in survey.cases},
-        "cases": {part: len(cases) for part, cases in parts.items()},
-        "labels": [asdict(label) for label in survey.labels.labels],
-        "rgb": survey.labels.rgb,
-        "warnings": [problem.found for problem in survey.warnings],
-    }
 
 
 def _announce(
     console: Console,
     folder: Path,
     recipe: Recipe,
-    survey: Survey,
-    parts: Mapping[Split, Sequence[Case]],
+    material: Material,
     cache: CaseCache,
     loop: TrainingLoop,
-    accelerator: Accelerator,
 ) -> None:
-    assert survey.labels is not None
-    counts = ", ".join(f"{len(parts[part])} {part}" for part in parts)
+    counts = ", ".join(f"{len(cases)} {part}" for part, cases in material.parts.items())
     lines = {
-        "data": f"{survey.dataset.root} ({counts}; {', '.join(survey.labels.names)})",
+        "data": f"{material.survey.dataset.root} ({counts}; {', '.join(material.labels.names)})",
         "system": f"{recipe.system}, {count_parameters(loop.method.network):,} parameters",
         "training": (
             f"{plural(loop.epochs, 'epoch')} of {plural(loop.steps_per_epoch, 'step')}, "
             f"{plural(loop.batch_size, 'image')} a step at {recipe.data.image_size} px, "
-            f"{recipe.train.precision} on {accelerator.device.type}, patience {loop.patience}"
+            f"{recipe.train.precision} on {loop.device.type}, patience {loop.patience}"
         ),
         "cache": (
             f"{cache.bytes / 1e6:.0f} MB in {cache.folder}{' (reused)' if cache.reused else ''}"
@@ -471,37 +256,31 @@ def _announce(
 
 
 def _write_model(
-    folder: Path,
-    recipe: Recipe,
-    survey: Survey,
-    parts: Mapping[Split, Sequence[Case]],
-    cache: CaseCache,
-    loop: TrainingLoop,
-    normalisation: tuple[tuple[float, ...], tuple[float, ...]],
+    run: Run, material: Material, cache: CaseCache, rows: Rows, network: nn.Module
 ) -> None:
-    assert survey.labels is not None
-    assert recipe.data.channels != "auto"
-    network = loop.best_network()
+    recipe = run.recipe
+    # Cloned because weights may be tied, which safetensors refuses.
     weights = to_safetensors(
         {k: v.clone(memory_format=torch.contiguous_format) for k, v in network.state_dict().items()}
     )
-    mean, std = normalisation
-    facts = _data_facts(survey, parts, cache)
-    images = facts.pop("images")
+    images = material.image_hashes()
     manifest = Manifest(
         system=recipe.system,
         network=json.loads(json.dumps(recipe.network)),
-        num_classes=survey.labels.num_classes,
-        labels=tuple(StoredLabel(name=x.name, value=x.value) for x in survey.labels.labels),
-        rgb=survey.labels.rgb,
+        num_classes=material.labels.num_classes,
+        labels=tuple(StoredLabel(name=x.name, value=x.value) for x in material.labels.labels),
+        rgb=material.labels.rgb,
         preprocessing=Preprocessing(
-            image_size=recipe.data.image_size, channels=recipe.data.channels, mean=mean, std=std
+            image_size=recipe.data.image_size,
+            channels=material.channels,
+            mean=rows.mean,
+            std=rows.std,
         ),
         threshold=recipe.predict.threshold,
         recipe=recipe.model_dump(mode="json"),
-        data=facts | {"seen": sorted(images[case] for case in cache.ids)},
-        scores={"val_dice": loop.state.best_dice},
-        parameters=count_parameters(loop.method.network),
+        data=material.facts(cache) | {"seen": sorted(images[case] for case in cache.ids)},
+        scores={"val_dice": run.val_dice},
+        parameters=sum(p.numel() for p in network.parameters()),
         weights_sha256=hashlib.sha256(weights).hexdigest(),
     )
-    write_bundle(folder / f"model{SUFFIX}", manifest, weights)
+    write_bundle(run.bundle, manifest, weights)

@@ -1,0 +1,184 @@
+"""From a dataset to what a training loop consumes: checked, split, cached."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from shlex import quote
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.markup import escape
+
+from medseg.data.cache import CacheSettings, CaseCache, channel_statistics, open_cache
+from medseg.data.case import Case, LabelMap, Split
+from medseg.data.integrity import Survey, check_dataset
+from medseg.data.layouts import open_dataset
+from medseg.data.splits import make_split, read_split
+from medseg.engine.progress import counting_bar
+from medseg.errors import DataError, plural
+from medseg.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Material:
+    """A checked dataset and its split.
+
+    Attributes:
+        survey: without errors.
+        split: case id to part.
+        labels: the classes.
+        channels: of the images as the network sees them.
+    """
+
+    survey: Survey
+    split: Mapping[str, Split]
+    labels: LabelMap
+    channels: Literal[1, 3]
+
+    @cached_property
+    def parts(self) -> dict[Split, list[Case]]:
+        """The labelled cases of each part."""
+        parts: dict[Split, list[Case]] = {"train": [], "val": [], "test": []}
+        for case in self.survey.usable:
+            if case.id in self.split:
+                parts[self.split[case.id]].append(case)
+        return parts
+
+    def cache(self, recipe: Recipe, folder: Path, *, limit: int, console: Console) -> CaseCache:
+        """Training and validation cases, decoded and resized below ``folder``."""
+        cases = [*self.parts["train"], *self.parts["val"]]
+        facts = {each.id: each for each in self.survey.cases}
+        settings = CacheSettings(
+            image_size=recipe.data.image_size,
+            channels=self.channels,
+            labels=self.labels,
+            snap=recipe.data.snap_masks,
+            max_pixels=recipe.data.max_pixels,
+        )
+        hashes = [f"{facts[c.id].image_sha256}{facts[c.id].mask_sha256}" for c in cases]
+        with counting_bar(console) as bar:
+            task = bar.add_task("caching images", total=len(cases))
+            return open_cache(
+                cases, hashes, settings, folder, limit=limit,
+                progress=lambda done, total: bar.update(task, completed=done),
+            )  # fmt: skip
+
+    def image_hashes(self) -> dict[str, str]:
+        """Case id to the start of its image file's SHA-256."""
+        return {facts.id: facts.image_sha256[:16] for facts in self.survey.cases}
+
+    def facts(self, cache: CaseCache) -> dict[str, Any]:
+        """What a run and its model remember of the data."""
+        return {
+            "name": self.survey.dataset.root.resolve().stem,
+            "layout": self.survey.dataset.layout,
+            "hash": cache.folder.name,
+            "cases": {part: len(cases) for part, cases in self.parts.items()},
+            "labels": [asdict(label) for label in self.labels.labels],
+            "rgb": self.labels.rgb,
+            "warnings": [problem.found for problem in self.survey.warnings],
+        }
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Where the cases of each part lie in the cache, and how images are normalised.
+
+    Attributes:
+        train: places of the training cases.
+        val: places of the validation cases.
+        mean: of each channel over the training cases, on the scale 0..1.
+        std: likewise.
+    """
+
+    train: NDArray[np.int64]
+    val: NDArray[np.int64]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def rows_of(material: Material, cache: CaseCache) -> Rows:
+    """Find the parts in the cache and measure the training cases' channels."""
+    train = cache.rows([case.id for case in material.parts["train"]])
+    val = cache.rows([case.id for case in material.parts["val"]])
+    mean, std = channel_statistics(cache.images, train)
+    return Rows(train, val, mean, std)
+
+
+def prepare(
+    root: Path, recipe: Recipe, console: Console, *, split: Path | None, stored: Path | None
+) -> Material:
+    """Open, check and split a dataset.
+
+    Args:
+        root: a folder or manifest.
+        recipe: how to read and split it.
+        console: for warnings and progress.
+        split: a split file to use, or None to draw one.
+        stored: the split of the run that is resumed, or None for a new run.
+
+    Raises:
+        DataError: nothing usable, errors in the data, or an empty part.
+    """
+    survey = _checked(root, recipe, split, console)
+    if stored is not None:
+        chosen = read_split(stored, survey.dataset.cases)
+    else:
+        chosen = make_split(
+            survey.usable,
+            duplicates=survey.contents,
+            ratios=recipe.data.ratios,
+            seed=recipe.seed,
+            fold=recipe.data.fold,
+            folds=recipe.data.folds,
+        )
+    assert survey.labels is not None, "a survey without errors has labels"
+    channels = recipe.data.channels
+    if channels == "auto":
+        channels = 1 if survey.channels == 1 else 3
+    material = Material(survey, chosen, survey.labels, channels)
+    for name in ("train", "val"):
+        if not material.parts[name]:
+            raise DataError(
+                root, f"the {name} part is empty", "Add labelled cases or change data.ratios"
+            )
+    return material
+
+
+def _checked(root: Path, recipe: Recipe, split: Path | None, console: Console) -> Survey:
+    dataset = open_dataset(root, group_pattern=recipe.data.group_pattern)
+    if split is not None:
+        parts = read_split(split, dataset.cases)
+        cases = tuple(replace(case, split=parts.get(case.id)) for case in dataset.cases)
+        dataset = replace(dataset, cases=cases)
+    with counting_bar(console) as bar:
+        task = bar.add_task("checking images", total=len(dataset.cases))
+        survey = check_dataset(
+            dataset,
+            snap=recipe.data.snap_masks,
+            max_pixels=recipe.data.max_pixels,
+            progress=lambda done, total: bar.update(task, completed=done),
+        )
+    for problem in survey.warnings:
+        text = escape(f"{problem.where}: {problem.found}")
+        console.print(f"[yellow]warning[/] {text}", highlight=False)
+    if survey.errors:
+        lines = [f"{p.where}: {p.found}. {p.remedy}" for p in survey.errors[:20]]
+        if len(survey.errors) > 20:
+            lines.append(f"... and {len(survey.errors) - 20} more")
+        raise DataError(
+            root,
+            f"{plural(len(survey.errors), 'error')} in the data",
+            "\n  ".join([f"`medseg data check {quote(str(root))}` shows all:", *lines]),
+        )
+    if len(survey.usable) < 2:
+        raise DataError(
+            root, f"it has {plural(len(survey.usable), 'labelled case')}",
+            "At least 2 are needed: one to train on and one to check with",
+        )  # fmt: skip
+    return survey
