@@ -4,7 +4,8 @@
 
 One epoch of `medseg train` at 256 px (its own figure, files to optimizer steps) stands between
 two measurements of the same network's forward, backward and optimizer step on random tensors, in
-the same batch size, memory format and allocator setting; their mean is the reference.
+the same batch size, memory format and allocator setting; their mean is the reference. The bare
+step in bf16 says whether that precision is worth asking for on this processor.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from medseg.models import create_model
 SIZE, BATCH, STEPS = 256, 4, 30
 
 
-def bare_images_per_second() -> float:
+def bare_images_per_second(precision: str) -> float:
     keep_freed_memory()
     network = create_model("med2d-segnet").train()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -38,16 +39,17 @@ def bare_images_per_second() -> float:
     for step in range(-3, STEPS):
         if step == 0:
             started = time.perf_counter()
-        logits = network(image)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            logits = network(image).float()
         torch.autograd.backward(cross_entropy(logits, mask) + dice_loss(logits, mask))
         optimizer.step()
         optimizer.zero_grad()
     return STEPS * BATCH / (time.perf_counter() - started)
 
 
-def in_fresh_process() -> float:
+def in_fresh_process(precision: str = "fp32") -> float:
     found = subprocess.run(
-        [sys.executable, __file__, "--bare"], check=True, capture_output=True, text=True
+        [sys.executable, __file__, "--bare", precision], check=True, capture_output=True, text=True
     )
     return float(found.stdout)
 
@@ -68,17 +70,19 @@ def train_one_epoch(data: Path) -> tuple[float, float]:
 
 
 def main() -> None:
-    if sys.argv[1:] == ["--bare"]:
-        print(bare_images_per_second())
+    if sys.argv[1] == "--bare":
+        print(bare_images_per_second(sys.argv[2]))
         return
     before = in_fresh_process()
     trained, peak = train_one_epoch(Path(sys.argv[1]))
     after = in_fresh_process()
+    bf16 = in_fresh_process("bf16")
     save(
         RESULTS / "training.json",
         {
             "setting": {"image_size": SIZE, "batch_size": BATCH, "bare_steps": STEPS},
             "bare_images_per_second": [round(before, 3), round(after, 3)],
+            "bare_bf16_images_per_second": round(bf16, 3),
             "medseg_train_images_per_second": round(trained, 3),
             "ratio": round(trained / ((before + after) / 2), 3),
             "peak_rss_gb": round(peak, 2),
