@@ -73,6 +73,18 @@ def test_json_is_all_that_is_printed(tmp_path: Path) -> None:
     assert len(found["cases"]) == 3
 
 
+@pytest.mark.parametrize("command", ["check", "split"])
+def test_masks_with_grey_edges_pass_when_they_may_be_snapped(tmp_path: Path, command: str) -> None:
+    data = dataset(tmp_path / "data")
+    (data / "labels.json").write_text('{"background": 0, "disk": 255}')
+    mask = disk()
+    mask[0, :5] = 250
+    save(data / "masks" / "001.png", mask)
+    output = ["-o", tmp_path / "split.csv"] if command == "split" else []
+    assert medseg("data", command, data, *output).code != 0
+    assert medseg("data", command, data, *output, "--snap-masks", "always").code == 0
+
+
 def test_warnings_alone_leave_the_exit_code_zero(tmp_path: Path) -> None:
     data = dataset(tmp_path / "data")
     (data / "masks" / "003.png").unlink()

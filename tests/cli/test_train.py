@@ -94,6 +94,26 @@ def test_patients_found_by_a_pattern_are_not_divided(photos: Path, tmp_path: Pat
     )
 
 
+def test_a_split_file_is_followed(photos: Path, tmp_path: Path) -> None:
+    medseg("data", "split", photos, "-o", tmp_path / "split.csv", "--seed", 5)
+    options = ["--split", tmp_path / "split.csv"]
+    assert medseg("train", photos, "-o", tmp_path / "run", *TINY, *options).code == 0
+    mine, used = tmp_path / "split.csv", tmp_path / "run" / "split.csv"
+    assert used.read_bytes() == mine.read_bytes()
+
+
+@pytest.mark.parametrize("text", ["case,split\n000,train\nstranger,val\n", "nonsense\n"])
+def test_a_split_file_of_other_data_is_refused_by_name(
+    photos: Path, tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "split.csv").write_text(text)
+    options = ["--split", tmp_path / "split.csv"]
+    refused = medseg("train", photos, "-o", tmp_path / "run", *TINY, *options)
+    assert refused.code == 2
+    assert str(tmp_path / "split.csv") in refused.err
+    assert left_in(tmp_path) == {"split.csv"}
+
+
 def test_without_an_output_runs_get_a_name_of_their_own(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
