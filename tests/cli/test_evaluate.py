@@ -88,6 +88,7 @@ def test_every_kind_of_report_is_written_and_named(tmp_path: Path) -> None:
     assert found["summary"]["mean"]["dice"]["mean"] == 1
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert page.startswith("<!doctype html>")
+    assert f"{tmp_path / 'copy'} against {truth}" in page
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
 
 
