@@ -57,7 +57,6 @@ def evaluate(
     device: str = "auto",
     tta: bool = False,
     system: str | None = None,
-    overwrite: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -68,13 +67,13 @@ def evaluate(
         predictions: a folder of masks; or a run or bundle, which then predicts ``truth`` first.
         part: for a run: which part of its split to score. ``auto`` takes the test part of the
             data it was trained on, and all cases of any other data.
-        masks: for a model: where to write its masks; by default they are not kept.
+        masks: for a model: where to write its masks, replacing earlier ones; by default they are
+            not kept.
         empty_policy: what an empty truth met by an empty prediction is worth: ``one``, ``zero``,
             or ``skip`` it in the mean.
         device: for a model: where to compute.
         tta: for a model: average over flips.
         system: for a model whose network came from a Python file: that file.
-        overwrite: for a model: make masks again that are already there.
         seed: of the bootstrap.
         progress: called with (done, total).
 
@@ -105,7 +104,8 @@ def evaluate(
             {case.id: case.image for case in chosen.cases},
             folder,
             options=PredictOptions(tta=tta),
-            overwrite=overwrite,
+            # Masks that are there may be those of other images of the same names.
+            overwrite=True,
             progress=progress,
         )
         snap = model.manifest.recipe.get("data", {}).get("snap_masks", "auto")

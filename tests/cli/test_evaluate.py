@@ -187,6 +187,18 @@ def test_the_masks_that_were_scored_are_kept_on_request(
     assert {case: from_masks[case] for case in scored} == scored
 
 
+def test_masks_of_other_images_with_the_same_names_are_not_scored(
+    trained: Path, photos: Path, tmp_path: Path
+) -> None:
+    elsewhere = squares(tmp_path / "elsewhere", 20)
+    for image in (elsewhere / "images").iterdir():
+        save(image, noise(500 + int(image.stem), (24, 24)))
+    medseg("evaluate", photos, trained, "--part", "all", "--masks", tmp_path / "masks")
+    for name, options in (("kept", ["--masks", tmp_path / "masks"]), ("fresh", [])):
+        medseg("evaluate", elsewhere, trained, *options, "-o", tmp_path / f"{name}.json")
+    assert scores(tmp_path / "kept.json") == scores(tmp_path / "fresh.json")
+
+
 def test_the_true_masks_are_not_taken_for_the_models(
     trained: Path, photos: Path, tmp_path: Path
 ) -> None:

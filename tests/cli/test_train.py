@@ -239,6 +239,12 @@ def test_an_option_that_does_not_fit_the_data_is_refused_and_leaves_nothing(
     assert left_in(tmp_path) == set()
 
 
+def test_resuming_without_naming_the_run_is_refused(photos: Path) -> None:
+    refused = medseg("train", photos, "--resume")
+    assert refused.code == 2
+    assert "with -o" in refused.err
+
+
 def test_resuming_with_another_option_is_refused_by_name(photos: Path, trained: Path) -> None:
     refused = medseg("train", photos, "-o", trained, "--resume", "--seed", 3)
     assert refused.code == 2

@@ -114,6 +114,10 @@ def train(
     console = Console(stderr=True, quiet=quiet)
     root = Path(data)
     folder = Path(output) if output is not None else free_folder(root, system)
+    if resume and output is None:
+        raise RecipeError(
+            "--resume", "it does not say which run to continue", "Name the run's folder with -o"
+        )
     if resume and split is not None:
         raise RecipeError(
             f"--split {split}", "a resumed run keeps its own split", "Leave --split out"

@@ -43,7 +43,6 @@ def write_run_report(
         masks=run / "masks" / part,
         device=device,
         system=manifest.system if manifest.system.endswith(".py") else None,
-        overwrite=True,
         progress=progress,
     )
     evaluation.save(run / "scores" / f"{part}.json")
