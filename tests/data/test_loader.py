@@ -104,3 +104,21 @@ def test_ordered_batches_give_every_case_once_in_order(count: int, batch_size: i
     batches = list(ordered_batches(make_cache(count), rows, batch_size=batch_size))
     assert [n for batch in batches for n in numbers(batch)] == rows.tolist()
     assert all(len(numbers(batch)) == batch_size for batch in batches[:-1])
+
+
+def test_cases_read_the_same_after_their_pages_were_given_back(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (5, 8, 8, 3), dtype=np.uint8)
+    np.save(tmp_path / "images.npy", pixels)
+    np.save(tmp_path / "masks.npy", pixels[..., 0])
+    cache = CaseCache(
+        folder=tmp_path,
+        ids=tuple("abcde"),
+        images=np.load(tmp_path / "images.npy", mmap_mode="r"),
+        masks=np.load(tmp_path / "masks.npy", mmap_mode="r"),
+        reused=True,
+    )
+    for _ in range(2):
+        batch = next(ordered_batches(cache, np.arange(5), batch_size=5))
+        assert np.array_equal(batch.image.permute(0, 2, 3, 1).numpy(), pixels)
+        assert np.array_equal(batch.mask.numpy(), pixels[..., 0])
+        cache.release()

@@ -37,12 +37,14 @@ def epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
 
 def gather(cache: CaseCache, rows: NDArray[np.int64], positions: Sequence[int]) -> CachedBatch:
     """Read the cases at ``rows`` of the cache."""
-    return CachedBatch(
+    batch = CachedBatch(
         image=torch.from_numpy(cache.images[rows]).permute(0, 3, 1, 2),
         mask=torch.from_numpy(cache.masks[rows]),
         case_id=tuple(cache.ids[row] for row in rows),
         position=tuple(positions),
     )
+    cache.release()
+    return batch
 
 
 def training_batches(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Literal, cast, get_args
 
 import torch
@@ -78,6 +78,13 @@ def keep_freed_memory() -> None:
         libc.mallopt(trim_threshold, ctypes.c_int(2**31 - 1))
     except (OSError, AttributeError):
         return
+
+
+def return_freed_memory() -> None:
+    """Give back what :func:`keep_freed_memory` has kept, once the many steps are over."""
+    if sys.platform.startswith("linux"):
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 @contextmanager

@@ -107,6 +107,7 @@ def rows_of(material: Material, cache: CaseCache) -> Rows:
     train = cache.rows([case.id for case in material.parts["train"]])
     val = cache.rows([case.id for case in material.parts["val"]])
     mean, std = channel_statistics(cache.images, train)
+    cache.release()
     return Rows(train, val, mean, std)
 
 

@@ -21,7 +21,12 @@ from torch import nn
 from medseg.data.cache import CaseCache
 from medseg.data.splits import write_split
 from medseg.engine import plan
-from medseg.engine.device import choose_device, choose_precision, keep_freed_memory
+from medseg.engine.device import (
+    choose_device,
+    choose_precision,
+    keep_freed_memory,
+    return_freed_memory,
+)
 from medseg.engine.loop import Interrupted, TrainingLoop
 from medseg.engine.prepare import Material, Rows, prepare, rows_of
 from medseg.engine.progress import TrainingProgress
@@ -184,6 +189,8 @@ def train(
     if accelerator.is_main_process:
         _write_model(run, material, cache, rows, loop.best_network())
     accelerator.wait_for_everyone()
+    del loop
+    return_freed_memory()
     return run
 
 
