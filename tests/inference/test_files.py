@@ -276,9 +276,9 @@ def test_the_images_in_memory_do_not_grow_with_their_number(
     most = 0
     write = files_module._write
 
-    def counted(path: Path) -> NDArray[np.uint8]:
+    def counted(path: Path, **options: Any) -> NDArray[np.uint8]:
         nonlocal most
-        image = read_image(path)
+        image = read_image(path, **options)
         number = id(path)
         alive.add(number)
         weakref.finalize(image, alive.discard, number)
