@@ -25,7 +25,7 @@ from medseg.engine.device import keep_freed_memory
 from medseg.losses.region import cross_entropy, dice_loss
 from medseg.models import create_model
 
-SIZE, BATCH, STEPS = 256, 4, 30
+SIZE, BATCH, STEPS = 256, 3, 30
 
 
 def bare_images_per_second(precision: str) -> float:

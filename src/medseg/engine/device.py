@@ -81,7 +81,7 @@ def keep_freed_memory() -> None:
 
 
 def return_freed_memory() -> None:
-    """Give back what :func:`keep_freed_memory` has kept, once the many steps are over."""
+    """Give back what :func:`keep_freed_memory` has kept, after decoding and after training."""
     if sys.platform.startswith("linux"):
         with suppress(OSError, AttributeError):
             ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -13,9 +13,9 @@ def plan_epochs(cases: int) -> int:
 
 
 def plan_batch_size(cases: int, image_size: int, device: str) -> int:
-    """Images per step: 16 on a GPU; 8 on a CPU, where larger steps are no faster, but 4 at 256 px
+    """Images per step: 16 on a GPU; 8 on a CPU, where larger steps are no faster, but 3 at 256 px
     and fewer above, to bound memory; fewer when an epoch would have less than four steps."""
-    affordable = 16 if device != "cpu" else max(1, min(8, 4 * 256**2 // image_size**2))
+    affordable = 16 if device != "cpu" else max(1, min(8, round(3 * 256**2 / image_size**2)))
     return max(1, min(affordable, cases // 4 or 1))
 
 

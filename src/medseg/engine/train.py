@@ -155,6 +155,8 @@ def train(
     with accelerator.main_process_first():
         cache = material.cache(recipe, place, limit=cache_limit, console=console)
     rows = rows_of(material, cache)
+    # What decoding took is not needed any more, and would add to the training's peak.
+    return_freed_memory()
 
     loop = TrainingLoop(
         _method(recipe, material),
