@@ -27,7 +27,9 @@ def test_a_batch_leaves_four_steps_an_epoch_or_is_one_image(
     assert batch == 1 or cases // batch >= 4
 
 
-@pytest.mark.parametrize(("size", "batch"), [(64, 8), (128, 8), (256, 3), (352, 2), (512, 1), (1024, 1)])
+@pytest.mark.parametrize(
+    ("size", "batch"), [(64, 8), (128, 8), (256, 3), (352, 2), (512, 1), (1024, 1)]
+)
 def test_a_cpu_takes_fewer_of_larger_images(size: int, batch: int) -> None:
     assert plan_batch_size(1000, size, "cpu") == batch
 
