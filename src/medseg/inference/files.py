@@ -193,7 +193,13 @@ def predict_images(
             for each, logits in zip(batch, model.logits(tensors, tta=options.tta), strict=True):
                 if len(writing) > 2 * model.batch_size + 4:
                     writing.popleft().result()
-                writing.append(writers.submit(_write, model, folder, each, logits, options))
+                # Only numpy goes to the writers: PyTorch would start threads in each of them.
+                full = model.resize_logits(logits, (each.image.shape[0], each.image.shape[1]))
+                values = model.probabilities(full) if options.probabilities else None
+                found_classes = model.classes(full)
+                writing.append(
+                    writers.submit(_write, model, folder, each, found_classes, values, options)
+                )
             report.written += len(batch)
             batch.clear()
             if progress is not None:
@@ -255,17 +261,20 @@ def _protect_what_is_there(
 
 
 def _write(
-    model: Model, folder: Path, read: _Read, logits: Tensor, options: PredictOptions
+    model: Model,
+    folder: Path,
+    read: _Read,
+    classes: NDArray[np.uint8],
+    probabilities: NDArray[np.float32] | None,
+    options: PredictOptions,
 ) -> None:
-    full = model.resize_logits(logits, (read.image.shape[0], read.image.shape[1]))
-    classes = model.classes(full)
     if options.overlay:
         path = folder / "overlay" / f"{read.name}.png"
         with atomic_path(path) as part:
             Image.fromarray(draw_contours(read.image, classes, labels=model.labels)).save(part)
-    if options.probabilities:
+    if probabilities is not None:
         with atomic_path(folder / "probabilities" / f"{read.name}.npz") as part:
-            values = model.probabilities(full).astype(np.float16)
+            values = probabilities.astype(np.float16)
             with part.open("wb") as file:
                 np.savez_compressed(file, probabilities=values)
     # The mask comes last: a call that finds it takes the image for done.

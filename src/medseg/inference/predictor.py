@@ -77,9 +77,11 @@ class Model:
         """``(H, W, 1 or 3)`` uint8 to ``(C, S, S)`` float, normalised."""
         settings = self.manifest.preprocessing
         resized = resize_image(to_channels(image, settings.channels), settings.image_size)
-        tensor = torch.from_numpy(resized).permute(2, 0, 1).div(255)
-        mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (settings.mean, settings.std))
-        return (tensor - mean) / std
+        # numpy, because this runs in threads beside the network, and PyTorch would start threads
+        # of its own in each of them.
+        mean, std = (np.array(v, dtype=np.float32) for v in (settings.mean, settings.std))
+        normalised = (resized / np.float32(255) - mean) / std
+        return torch.from_numpy(normalised.transpose(2, 0, 1))
 
     @torch.inference_mode()
     def logits(self, inputs: Tensor, *, tta: bool = False) -> Tensor:
