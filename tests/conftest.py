@@ -7,10 +7,17 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from data.builders import squares
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# In CI the same examples each time and no deadline, so that a red run means a change in the code;
+# elsewhere hypothesis goes on searching.
+settings.register_profile("ci", derandomize=True, deadline=None)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 
 @pytest.fixture(scope="session")
