@@ -33,8 +33,10 @@ class DataSettings(Section):
 
     image_size: Annotated[int, Field(ge=16, le=4096)] = 256
     """Height and width, in pixels, to which images are resized for the network."""
-    channels: Auto | Literal[1, 3] = "auto"
-    """Image channels; auto takes 1 when every image is grey."""
+    layout: str = "auto"
+    """How the dataset lies on disk (`medseg info DATA`); auto recognises it."""
+    channels: Auto | Annotated[int, Field(ge=1, le=64)] = "auto"
+    """Image channels; auto takes 1 when every image is grey, else as many as the images have."""
     snap_masks: Literal["auto", "always", "never"] = "auto"
     """Move unexpected mask values to the nearest label; auto does so for lossy files only."""
     max_megapixels: Annotated[float, Field(gt=0)] = 100.0

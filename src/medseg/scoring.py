@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
 import weakref
@@ -52,6 +51,7 @@ def evaluate(
     predictions: str | Path,
     *,
     part: Part = "auto",
+    layout: str = "auto",
     masks: str | Path | None = None,
     empty_policy: EmptyPolicy = "one",
     device: str = "auto",
@@ -93,9 +93,14 @@ def evaluate(
                 f"--part {part}", "a folder of masks has no parts", "Give a run instead of masks"
             )
         return evaluate_folders(
-            truth, predictions, empty_policy=empty_policy, seed=seed, progress=progress
+            truth,
+            predictions,
+            layout=layout,
+            empty_policy=empty_policy,
+            seed=seed,
+            progress=progress,
         )
-    chosen = choose_cases(truth, predictions, part)
+    chosen = choose_cases(truth, predictions, part, layout=layout)
     with ExitStack() as scratch:
         folder = Path(masks or scratch.enter_context(tempfile.TemporaryDirectory()))
         model = load(predictions, device=device, system=system)
@@ -112,6 +117,7 @@ def evaluate(
         evaluation = evaluate_folders(
             truth,
             folder,
+            layout=layout,
             empty_policy=empty_policy,
             only=[case.id for case in chosen.cases],
             # Where values are snapped, they do not tell the classes; the model knows them.
@@ -130,7 +136,7 @@ def evaluate(
     return evaluation
 
 
-def choose_cases(truth: Path, model: Path, part: Part) -> Chosen:
+def choose_cases(truth: Path, model: Path, part: Part, *, layout: str = "auto") -> Chosen:
     """The cases of ``truth`` that ``part`` names for the run or bundle ``model``.
 
     A case counts as the run's own when its image has the same content as in training.
@@ -139,17 +145,17 @@ def choose_cases(truth: Path, model: Path, part: Part) -> Chosen:
         DataError: no such cases.
         MedsegError: a part of the split is asked for that this model does not know.
     """
-    if truth.is_dir() and not is_dataset(truth):
+    if layout == "auto" and truth.is_dir() and not is_dataset(truth):
         raise DataError(
             truth,
             "it is not a dataset, so there are no images to predict",
             "Give a folder with images/ and masks/, or a manifest",
         )
-    dataset = open_dataset(truth)
+    dataset = open_dataset(truth, layout=layout)
     labelled = tuple(case for case in dataset.cases if case.mask is not None)
     split, images = _memory_of_run(model)
     seen = set(read_manifest(find_bundle(model)).data.get("seen", ()))
-    hashes = {case.id: _short_hash(case.image) for case in labelled}
+    hashes = {case.id: case.image.sha256()[:16] for case in labelled}
     own = {case.id for case in labelled if images.get(case.id) == hashes[case.id]}
     if part == "auto":
         part = "test" if own and own >= split.keys() else "all"
@@ -191,8 +197,3 @@ def _memory_of_run(model: Path) -> tuple[dict[str, Split], dict[str, str]]:
         raise ModelError(
             data_file, f"it is damaged ({error!r})", "Score the model.medseg inside the run instead"
         ) from error
-
-
-def _short_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -19,9 +19,9 @@ from medseg.data.cache import (
     open_cache,
 )
 from medseg.data.case import Case, Label, LabelMap
-from medseg.data.io import read_image, read_mask
 from medseg.data.labels import encode_mask
 from medseg.data.preprocess import resize_image, resize_mask, to_channels
+from medseg.data.source import File
 from medseg.errors import DataError, MedsegError
 
 from .builders import disk, noise, save
@@ -37,7 +37,7 @@ def make_cases(root: Path, count: int = 4) -> list[Case]:
         size = (16 + 3 * i, 24 - 2 * i)
         image = save(root / "images" / f"{i}.png", noise(i, size, channels=1 if i % 2 else 3))
         mask = save(root / "masks" / f"{i}.png", disk(size, radius=3 + i))
-        cases.append(Case(str(i), image, mask))
+        cases.append(Case(str(i), File(image), File(mask)))
     return cases
 
 
@@ -68,9 +68,9 @@ def test_a_cache_holds_what_decoding_and_resizing_give(
     assert cache.ids == ("0", "1", "2", "3")
     for case, image, mask in zip(cases, cache.images, cache.masks, strict=True):
         assert case.mask is not None
-        direct = resize_image(to_channels(read_image(case.image), channels), size)
+        direct = resize_image(to_channels(case.image.read_image(), channels), size)
         assert np.array_equal(image, np.rint(direct))
-        assert np.array_equal(mask, resize_mask(encode_mask(read_mask(case.mask), LABELS), size))
+        assert np.array_equal(mask, resize_mask(encode_mask(case.mask.read_mask(), LABELS), size))
 
 
 def test_a_finished_cache_is_used_again(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_killed_build_is_ignored_and_leaves_no_cache(tmp_path: Path) -> None:
 
 def test_a_failed_build_leaves_nothing_and_names_the_file(tmp_path: Path) -> None:
     cases = make_cases(tmp_path)
-    cases[2].image.write_bytes(b"not an image")
+    cases[2].image.path.write_bytes(b"not an image")
     with pytest.raises(DataError, match=r"2\.png"):
         open_(cases, tmp_path / "cache")
     assert entries(tmp_path / "cache") == []
@@ -115,7 +115,7 @@ def test_a_failed_build_leaves_nothing_and_names_the_file(tmp_path: Path) -> Non
 def test_an_unexpected_value_names_the_mask_file(tmp_path: Path) -> None:
     cases = make_cases(tmp_path)
     assert cases[1].mask is not None
-    save(cases[1].mask, disk(value=77))
+    save(cases[1].mask.path, disk(value=77))
     with pytest.raises(DataError, match=r"masks.1\.png: .*77"):
         open_(cases, tmp_path / "cache")
 
@@ -139,7 +139,7 @@ def test_a_damaged_cache_is_built_again(
 
 
 def test_the_key_changes_with_content_order_and_settings(tmp_path: Path) -> None:
-    cases = [Case(name, tmp_path / name, tmp_path / name) for name in "ab"]
+    cases = [Case(name, File(tmp_path / name), File(tmp_path / name)) for name in "ab"]
     other = CacheSettings(
         image_size=16,
         channels=3,

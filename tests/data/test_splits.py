@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medseg.data.case import Case, Split
+from medseg.data.source import File
 from medseg.data.splits import make_split, read_split, write_split
 from medseg.errors import DataError
 
@@ -15,7 +16,9 @@ from medseg.errors import DataError
 def case(
     name: str, patient: str | None = None, split: Split | None = None, labelled: bool = True
 ) -> Case:
-    return Case(name, Path(f"{name}.png"), Path("m.png") if labelled else None, patient, split)
+    return Case(
+        name, File(Path(f"{name}.png")), File(Path("m.png")) if labelled else None, patient, split
+    )
 
 
 def cases(count: int) -> list[Case]:

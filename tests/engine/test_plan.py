@@ -39,7 +39,7 @@ def test_nothing_is_left_to_choose_and_processes_share_evenly(
     cases: int, processes: int, channels: int
 ) -> None:
     recipe = resolve(
-        Recipe(), cases=cases, channels=channels, device="cpu", precision="fp32",
+        Recipe(), cases=cases, layout="folders", channels=channels, device="cpu", precision="fp32",
         processes=processes,
     )  # fmt: skip
     text = str(recipe.train.model_dump()) + str(recipe.data.channels)
@@ -52,6 +52,14 @@ def test_nothing_is_left_to_choose_and_processes_share_evenly(
 
 def test_what_the_user_chose_is_kept() -> None:
     chosen = parse_recipe({"train": {"epochs": 7, "batch_size": 3, "patience": 2}})
-    recipe = resolve(chosen, cases=500, channels=3, device="cuda", precision="bf16", processes=1)
+    recipe = resolve(
+        chosen,
+        cases=500,
+        layout="folders",
+        channels=3,
+        device="cuda",
+        precision="bf16",
+        processes=1,
+    )
     train = recipe.train
     assert (train.epochs, train.batch_size, train.patience, train.precision) == (7, 3, 2, "bf16")

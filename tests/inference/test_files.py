@@ -11,7 +11,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from medseg.data import source as source_module
 from medseg.data.io import read_image, read_mask
+from medseg.data.source import File
 from medseg.errors import DataError, MedsegError
 from medseg.inference import files as files_module
 from medseg.inference.files import PredictOptions, find_inputs, predict_files
@@ -165,7 +167,7 @@ def test_unreadable_images_are_reported_and_the_others_done(model: Model, tmp_pa
     (folder / "half.png").write_bytes(whole[: len(whole) // 2])
     report = predict_files(model, [folder], tmp_path / "out")
     assert report.written == 4
-    assert [path.name for path, _ in report.failed] == ["empty.png", "half.png"]
+    assert [source.path.name for source, _ in report.failed] == ["empty.png", "half.png"]
     assert all(reason for _, reason in report.failed)
     assert tree(tmp_path / "out") == [*(f"photo{i}.png" for i in range(4)), "predictions.json"]
 
@@ -182,7 +184,7 @@ def test_two_images_for_one_mask_are_refused_before_anything_is_written(
 
 def test_an_image_named_twice_is_predicted_once(model: Model, tmp_path: Path) -> None:
     path = save_image(tmp_path / "in" / "a.png")
-    assert find_inputs([path, tmp_path / "in", path]) == {"a": path}
+    assert find_inputs([path, tmp_path / "in", path]) == {"a": File(path)}
 
 
 def test_a_pattern_takes_the_images_it_matches(tmp_path: Path) -> None:
@@ -194,7 +196,7 @@ def test_a_pattern_takes_the_images_it_matches(tmp_path: Path) -> None:
 
 def test_a_name_that_looks_like_a_pattern_is_taken_as_it_is(tmp_path: Path) -> None:
     path = save_image(tmp_path / "a[1].png")
-    assert find_inputs([path]) == {"a[1]": path}
+    assert find_inputs([path]) == {"a[1]": File(path)}
 
 
 def test_hidden_files_are_no_images(tmp_path: Path) -> None:
@@ -289,7 +291,7 @@ def test_the_images_in_memory_do_not_grow_with_their_number(
         time.sleep(0.005)
         write(*args)
 
-    monkeypatch.setattr(files_module, "read_image", counted)
+    monkeypatch.setattr(source_module, "read_image", counted)
     monkeypatch.setattr(files_module, "_write", slow_write)
     report = predict_files(model, [folder], tmp_path / "out")
     assert report.written == 50

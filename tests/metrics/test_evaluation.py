@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from medseg.data.case import Label, LabelMap
 from medseg.data.io import write_mask
+from medseg.data.source import File
 from medseg.errors import DataError, MedsegError
 from medseg.metrics.evaluation import Evaluation, evaluate_folders, score_case, summarise
 from medseg.metrics.overlap import METRICS, EmptyPolicy
@@ -233,7 +234,7 @@ def test_a_dataset_is_the_truth_of_the_cases_asked_for(tmp_path: Path) -> None:
     found = evaluate_folders(root, predictions, only=["a"])
     assert scores(found) == {"a": 1}
     assert found.labels == BINARY
-    assert found.sources["a"].image == root / "images" / "a.png"
+    assert found.sources["a"].image == File(root / "images" / "a.png")
     with pytest.raises(DataError, match="no masks for 'q'"):
         evaluate_folders(root, predictions, only=["q"])
 

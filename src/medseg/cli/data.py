@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from medseg.cli.options import AsJson
+from medseg.cli.options import AsJson, Layout
 
 app = typer.Typer(help="Look at a dataset before training on it.", no_args_is_help=True)
 
@@ -28,6 +28,7 @@ SnapMasks = Annotated[
 @app.command()
 def check(
     data: Data,
+    layout: Layout = "auto",
     group_pattern: GroupPattern = None,
     snap_masks: SnapMasks = "auto",
     as_json: AsJson = False,
@@ -49,7 +50,7 @@ def check(
     from medseg.engine.progress import counting_bar
     from medseg.errors import plural
 
-    dataset = open_dataset(data, group_pattern=group_pattern)
+    dataset = open_dataset(data, layout=layout, group_pattern=group_pattern)
     with counting_bar(Console(stderr=True)) as bar:
         task = bar.add_task("checking", total=len(dataset.cases))
         survey = check_dataset(
@@ -85,6 +86,7 @@ def split(
     seed: Annotated[int, typer.Option(help="Of the shuffle.")] = 0,
     fold: Annotated[int | None, typer.Option(help="Validate on this fold, from 0.")] = None,
     folds: Annotated[int, typer.Option(help="Number of folds.")] = 5,
+    layout: Layout = "auto",
     group_pattern: GroupPattern = None,
     snap_masks: SnapMasks = "auto",
 ) -> None:
@@ -109,7 +111,7 @@ def split(
         raise MedsegError(
             "--ratios", f"{ratios!r} is not three numbers", "Write e.g. 0.8,0.1,0.1"
         ) from error
-    dataset = open_dataset(data, group_pattern=group_pattern)
+    dataset = open_dataset(data, layout=layout, group_pattern=group_pattern)
     survey = check_dataset(dataset, snap=snap_masks)
     if survey.errors:
         raise DataError(

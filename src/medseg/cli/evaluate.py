@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from medseg.cli.options import Device, NetworkOf
+from medseg.cli.options import Device, Layout, NetworkOf
 
 
 class WhichPart(StrEnum):
@@ -65,6 +65,7 @@ def evaluate(
         Path | None, typer.Option(help="For a model: keep its masks in this folder.")
     ] = None,
     tta: Annotated[bool, typer.Option("--tta", help="For a model: average over flips.")] = False,
+    layout: Layout = "auto",
     device: Device = "auto",
     system: NetworkOf = None,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap intervals.")] = 0,
@@ -104,6 +105,7 @@ def evaluate(
             truth,
             predictions,
             part=part.value,
+            layout=layout,
             masks=masks,
             tta=tta,
             device=device,

@@ -8,11 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from medseg.cli.options import AsJson
+from medseg.cli.options import AsJson, Layout
 
 
 def info(
     path: Annotated[Path, typer.Argument(help="A run, a .medseg file, or a dataset.")],
+    layout: Layout = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Say what a model or a dataset is, without loading the network or the images.
@@ -24,7 +25,7 @@ def info(
         medseg info photos/ --json
     """
     is_model = path.suffix == ".medseg" or (path / "recipe.yaml").is_file()
-    facts = _model_facts(path) if is_model else _data_facts(path)
+    facts = _model_facts(path) if is_model else _data_facts(path, layout)
     if as_json:
         typer.echo(json.dumps(facts, indent=1, ensure_ascii=False))
         return
@@ -62,12 +63,12 @@ def _model_facts(path: Path) -> dict[str, Any]:
     }
 
 
-def _data_facts(path: Path) -> dict[str, Any]:
+def _data_facts(path: Path, layout: str) -> dict[str, Any]:
     from collections import Counter
 
     from medseg.data.layouts import open_dataset
 
-    dataset = open_dataset(path)
+    dataset = open_dataset(path, layout=layout)
     patients = {case.patient for case in dataset.cases if case.patient is not None}
     return {
         "dataset": str(path),

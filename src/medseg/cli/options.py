@@ -17,3 +17,9 @@ NetworkOf = Annotated[
         "--system", help="Network of a .pth file, or the .py file a bundle was made with."
     ),
 ]
+Layout = Annotated[
+    str,
+    typer.Option(
+        help="How the dataset lies on disk, where it cannot be recognised (docs/data.md)."
+    ),
+]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medseg.cli.options import Device, NetworkOf, Trust
+from medseg.cli.options import Device, Layout, NetworkOf, Trust
 
 
 def predict(
@@ -28,6 +28,7 @@ def predict(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Make masks again that are already there.")
     ] = False,
+    layout: Layout = "auto",
     device: Device = "auto",
     trust: Trust = False,
     system: NetworkOf = None,
@@ -58,6 +59,7 @@ def predict(
             inputs,
             output,
             options=PredictOptions(tta=tta, overlay=overlay, probabilities=probabilities),
+            layout=layout,
             overwrite=overwrite,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from medseg.cli.options import Device
+from medseg.cli.options import Device, Layout
 
 
 def train(
@@ -48,6 +48,7 @@ def train(
         str | None,
         typer.Option(help="Regular expression for the patient in a case id, e.g. 'patient\\d+'."),
     ] = None,
+    layout: Layout = "auto",
     split: Annotated[
         Path | None, typer.Option(help="Use this CSV of `medseg data split` [drawn by seed].")
     ] = None,
@@ -102,6 +103,7 @@ def train(
             patience=patience,
             precision=precision,
             group_pattern=group_pattern,
+            layout=None if layout == "auto" else layout,
             split=split,
             settings=settings or (),
             device=device,

@@ -20,15 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.data.case import Case, LabelMap
-from medseg.data.io import read_image, read_mask
-from medseg.data.labels import Snap, encode_mask
+from medseg.data.labels import Snap, read_classes
 from medseg.data.preprocess import resize_image, resize_mask, to_channels
 from medseg.errors import MedsegError
 
 Progress = Callable[[int, int], None]
 
 # Raise when the bytes in a cache change meaning: old caches are then rebuilt.
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class CaseCache:
         folder: where the arrays lie.
         ids: of the cases, in the arrays' order.
         images: ``(N, S, S, C)`` uint8, memory-mapped, read-only.
-        masks: ``(N, S, S)`` uint8 class indices, memory-mapped, read-only.
+        masks: ``(N, S, S)`` uint8 class indices or ``IGNORE``, memory-mapped, read-only.
         reused: whether the arrays were found rather than made.
     """
 
@@ -90,6 +89,7 @@ def cache_key(cases: Sequence[Case], hashes: Sequence[str], settings: CacheSetti
                 settings.channels,
                 settings.labels.values,
                 settings.labels.rgb,
+                settings.labels.ignore,
                 settings.snap,
             ]
         ).encode()
@@ -229,11 +229,16 @@ def _fill(
         case = cases[row]
         assert case.mask is not None
         image = to_channels(
-            read_image(case.image, max_pixels=settings.max_pixels), settings.channels
+            case.image.read_image(max_pixels=settings.max_pixels), settings.channels
         )
-        mask = read_mask(case.mask, max_pixels=settings.max_pixels)
         images[row] = np.rint(resize_image(image, size))
-        classes = encode_mask(mask, settings.labels, snap=settings.snap, where=case.mask)
+        classes = read_classes(
+            case.mask,
+            settings.labels,
+            snap=settings.snap,
+            field_of_view=case.field_of_view,
+            max_pixels=settings.max_pixels,
+        )
         masks[row] = resize_mask(classes, size)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -7,8 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from medseg.data.source import Source
+
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+IGNORE = 255
+"""The class index of pixels that are neither learnt from nor scored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,19 +23,22 @@ class Case:
     Attributes:
         id: unique within the dataset: the image's path below the image folder, without its
             suffix, with ``/`` between folders (``"site_a/0001"``).
-        image: the image file.
-        mask: the mask file, or None when the case is unlabelled.
+        image: where the image lies.
+        mask: where the mask lies, or None when the case is unlabelled.
         patient: the group that must stay on one side of a split, or None when unknown.
         split: the published part the case belongs to, or None when the dataset has none.
         attributes: further columns of a manifest (site, sex, age, device ...), as text.
+        field_of_view: a mask that is 0 where the image shows nothing; there, nothing is learnt
+            and nothing is scored. None when all of the image counts.
     """
 
     id: str
-    image: Path
-    mask: Path | None = None
+    image: Source
+    mask: Source | None = None
     patient: str | None = None
     split: Split | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
+    field_of_view: Source | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +75,33 @@ class Label:
 
 
 @dataclass(frozen=True, slots=True)
+class Region:
+    """A structure made of several classes, which may overlap with others.
+
+    Attributes:
+        name: e.g. ``"whole tumour"``.
+        classes: their indices in the label map.
+    """
+
+    name: str
+    classes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class LabelMap:
     """The classes of a dataset. A class's index is its place in ``labels``; 0 is background.
 
     Attributes:
         labels: background first; at least two.
         rgb: whether masks store colours rather than values.
+        ignore: the stored value of pixels that nothing is known of, or None.
+        regions: what is scored; empty when that is each foreground class by itself.
     """
 
     labels: tuple[Label, ...]
     rgb: bool = False
+    ignore: int | None = None
+    regions: tuple[Region, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -89,6 +114,13 @@ class LabelMap:
     @property
     def foreground(self) -> tuple[Label, ...]:
         return self.labels[1:]
+
+    @property
+    def structures(self) -> tuple[Region, ...]:
+        """What is scored: the regions, or else each foreground class."""
+        return self.regions or tuple(
+            Region(label.name, (index,)) for index, label in enumerate(self.labels) if index
+        )
 
     @property
     def num_classes(self) -> int:

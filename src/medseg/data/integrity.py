@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.data.case import Case, Dataset, LabelMap, Problem
-from medseg.data.io import MAX_PIXELS, MaskFile, is_rotated, read_image, read_mask
+from medseg.data.case import IGNORE, Case, Dataset, LabelMap, Problem
+from medseg.data.io import MAX_PIXELS, MaskFile, is_rotated
 from medseg.data.labels import (
     Snap,
     classify,
@@ -26,6 +25,7 @@ from medseg.data.labels import (
     should_snap,
     stored_values,
 )
+from medseg.data.source import File, Source
 from medseg.errors import DataError
 
 _MAX_WORKERS = 8
@@ -40,9 +40,10 @@ class CaseFacts:
 
     Attributes:
         id: the case's id.
-        image_sha256: of the image file.
-        mask_sha256: of the mask file; None when the case is unlabelled.
-        content: SHA-256 of the decoded image: equal for equal pixels in different files.
+        image_sha256: of the image file (of its files and the place in them, if it is not one).
+        mask_sha256: likewise, with the field of view; None when the case is unlabelled.
+        content: SHA-256 of the decoded image: equal for equal pixels in different files. Empty
+            when all pixels are equal, as in the outermost slices of a volume.
         height: in pixels, after EXIF rotation.
         width: in pixels, after EXIF rotation.
         pixels: mask pixels of each class, in the order of the label map; empty when unlabelled.
@@ -74,7 +75,8 @@ class Survey:
     Attributes:
         dataset: what was checked.
         labels: declared or inferred; None when neither worked, which is then an error problem.
-        channels: 1 when every image is grey or has three equal channels, else 3.
+        channels: 1 when every image is grey or has three equal channels, 3 when some are in
+            colour; otherwise as many as every image has.
         cases: the cases whose files can be used, by id, including unlabelled ones.
         problems: the layout's first, then those of single files, then those of the whole.
     """
@@ -102,7 +104,7 @@ class Survey:
     @property
     def contents(self) -> dict[str, str]:
         """Case id to content hash, as :func:`medseg.data.splits.make_split` takes it."""
-        return {facts.id: facts.content for facts in self.cases}
+        return {facts.id: facts.content for facts in self.cases if facts.content}
 
     def to_json(self) -> dict[str, Any]:
         """The survey as plain dicts, lists, numbers and text."""
@@ -148,7 +150,7 @@ class _Look:
     image_sha256: str = ""
     content: str = ""
     size: tuple[int, int] = (0, 0)
-    grey: bool = True
+    channels: int = 1
     mask: _Mask | None = None
     problems: tuple[Problem, ...] = ()
 
@@ -198,7 +200,8 @@ def check_dataset(
     problems += _suspicious_masks(dataset, facts, labels)
     problems += _repeated_images(looks)
     problems += _divided_patients(dataset.cases)
-    channels = 1 if all(seen.grey for seen in looks) else 3
+    channels, wrong = _channels(looks)
+    problems += wrong
     return Survey(dataset, labels, channels, tuple(facts), tuple(problems))
 
 
@@ -221,34 +224,62 @@ def _look(case: Case, *, labels: LabelMap | None, max_pixels: int) -> _Look:
     problems = []
     image = mask = None
     try:
-        image = read_image(case.image, max_pixels=max_pixels)
+        image = case.image.read_image(max_pixels=max_pixels)
     except DataError as error:
         problems.append(_unreadable("image", error))
     try:
-        mask = read_mask(case.mask, max_pixels=max_pixels) if case.mask else None
+        mask = case.mask.read_mask(max_pixels=max_pixels) if case.mask else None
     except DataError as error:
         problems.append(_unreadable("mask", error))
+    view = case.field_of_view
+    try:
+        seen = view.read_mask(max_pixels=max_pixels) if view else None
+    except DataError as error:
+        problems.append(_unreadable("field-of-view", error))
+        seen = None
     summary = None
-    if mask is not None and case.mask is not None:
-        summary = _summary(case.mask, mask, labels)
+    if mask is not None:
+        summary = _summary(case, mask, labels)
     if image is None:
         return _Look(case, mask=summary, problems=tuple(problems))
-    if mask is not None and mask.values.shape != image.shape[:2]:
-        problems.append(_size_mismatch(case, image, mask))
-    red, blue = image[..., 0], image[..., -1]
-    grey = np.array_equal(red, blue) and np.array_equal(red, image[..., image.shape[2] // 2])
+    for what, source, values in (("mask", case.mask, mask), ("field of view", view, seen)):
+        if values is not None and values.values.shape != image.shape[:2]:
+            problems.append(_size_mismatch(case, what, source, image, values))
+    red = image[..., 0]
+    grey = image.shape[2] in (1, 3) and all(
+        np.array_equal(red, image[..., channel]) for channel in range(1, image.shape[2])
+    )
     return _Look(
         case,
-        _file_sha256(case.image),
-        _content(image[..., :1] if grey else image),
+        case.image.sha256(),
+        _content(image[..., :1] if grey else image) if image.min() < image.max() else "",
         (image.shape[0], image.shape[1]),
-        grey,
+        1 if grey else image.shape[2],
         summary,
         tuple(problems),
     )
 
 
-def _summary(path: Path, mask: MaskFile, labels: LabelMap | None) -> _Mask:
+def _channels(looks: list[_Look]) -> tuple[int, list[Problem]]:
+    """Channels of the dataset's images, and the images that have another number."""
+    counts = Counter(seen.channels for seen in looks if seen.image_sha256)
+    if not counts or set(counts) <= {1, 3}:
+        return max(counts, default=1), []
+    expected = counts.most_common(1)[0][0]
+    return expected, [
+        Problem(
+            "error",
+            "channel-count",
+            str(seen.case.image),
+            f"has {seen.channels} channels; most images have {expected}",
+            "All images must have the same channels",
+        )
+        for seen in looks
+        if seen.image_sha256 and seen.channels != expected
+    ]
+
+
+def _summary(case: Case, mask: MaskFile, labels: LabelMap | None) -> _Mask:
     rgb = mask.rgb or (labels is not None and labels.rgb)
     histogram = count_values(MaskFile(stored_values(mask, rgb=rgb), rgb=rgb, lossy=mask.lossy))
     common = sorted(histogram.items(), key=lambda item: -item[1])
@@ -256,12 +287,11 @@ def _summary(path: Path, mask: MaskFile, labels: LabelMap | None) -> _Mask:
         common = common[:_MAX_VALUES_KEPT]
     values = np.array([value for value, _ in common], np.int32)
     counts = np.array([count for _, count in common], np.int64)
-    return _Mask(_file_sha256(path), _content(mask.values), values, counts, rgb, mask.lossy)
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    assert case.mask is not None
+    digest = case.mask.sha256()
+    if case.field_of_view is not None:
+        digest = hashlib.sha256(f"{digest}{case.field_of_view.sha256()}".encode()).hexdigest()
+    return _Mask(digest, _content(mask.values), values, counts, rgb, mask.lossy)
 
 
 def _content(array: NDArray[Any]) -> str:
@@ -274,15 +304,18 @@ def _unreadable(what: str, error: DataError) -> Problem:
     return Problem("error", f"unreadable-{what}", error.where, error.found, error.remedy)
 
 
-def _size_mismatch(case: Case, image: NDArray[np.uint8], mask: MaskFile) -> Problem:
+def _size_mismatch(
+    case: Case, what: str, source: Source | None, image: NDArray[np.uint8], mask: MaskFile
+) -> Problem:
     height, width = image.shape[:2]
     mask_height, mask_width = mask.values.shape
-    found = f"the mask is {mask_width} x {mask_height} pixels, the image {width} x {height}"
-    remedy = "Export the mask at the size of its image"
-    if (mask_height, mask_width) == (width, height) and is_rotated(case.image):
-        found += "; the mask fits the image before its EXIF rotation"
-        remedy = "Turn the mask as the image's EXIF orientation says, or remove that tag"
-    return Problem("error", "size-mismatch", str(case.mask), found, remedy)
+    found = f"the {what} is {mask_width} x {mask_height} pixels, the image {width} x {height}"
+    remedy = f"Export the {what} at the size of its image"
+    turned = (mask_height, mask_width) == (width, height)
+    if turned and isinstance(case.image, File) and is_rotated(case.image.path):
+        found += f"; the {what} fits the image before its EXIF rotation"
+        remedy = f"Turn the {what} as the image's EXIF orientation says, or remove that tag"
+    return Problem("error", "size-mismatch", str(source), found, remedy)
 
 
 def _labels(dataset: Dataset, looks: list[_Look]) -> tuple[LabelMap | None, list[Problem]]:
@@ -323,7 +356,8 @@ def _class_pixels(
         )
         return (), [Problem("error", "unexpected-values", str(seen.case.mask), found, remedy)]
     pixels = np.zeros(len(labels.labels), np.int64)
-    np.add.at(pixels, indices, seen.mask.counts)
+    known = indices != IGNORE
+    np.add.at(pixels, indices[known], seen.mask.counts[known])
     return tuple(pixels.tolist()), []
 
 

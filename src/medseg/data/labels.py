@@ -12,11 +12,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.data.case import Label, LabelMap
-from medseg.data.io.pixels import MaskFile, unpack_colours
+from medseg.data.case import IGNORE, Label, LabelMap
+from medseg.data.io.pixels import MAX_PIXELS, MaskFile, unpack_colours
+from medseg.data.source import Source
 from medseg.errors import DataError
 
 LABELS_FILE = "labels.json"
+IGNORED = "ignore"
+"""The name in a label file of the value of pixels that nothing is known of."""
+
 MAX_INFERRED_CLASSES = 32
 MAX_CLASSES = 255
 _FEW_MASKS = 10
@@ -37,7 +41,8 @@ def read_labels_file(path: Path) -> LabelMap:
 
     The background is the class named ``background``, else the one stored as 0 or black; it
     becomes class 0 and the others follow in the order of the file. Colours are ``[r, g, b]`` or
-    ``"#rrggbb"``.
+    ``"#rrggbb"``. The name ``ignore`` is no class: pixels of its value are neither learnt from nor
+    scored.
 
     Raises:
         DataError: the file is missing or malformed, or a value is out of range or used twice.
@@ -50,16 +55,22 @@ def read_labels_file(path: Path) -> LabelMap:
         raise DataError(path, f"is not valid JSON ({error})", f"Write e.g. {_EXAMPLE}") from error
     if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):
         raise DataError(path, "is not an object of names and values", f"Write e.g. {_EXAMPLE}")
-    if not 2 <= len(pairs) <= MAX_CLASSES:
-        raise DataError(
-            path, f"declares {len(pairs)} classes", f"Declare 2 to {MAX_CLASSES}, e.g. {_EXAMPLE}"
-        )
     coded = [(name.strip(), *_parse_value(path, name, value)) for name, value in pairs]
+    classes = [item for item in coded if item[0].lower() != IGNORED]
+    if not 2 <= len(classes) <= MAX_CLASSES:
+        raise DataError(
+            path, f"declares {len(classes)} classes", f"Declare 2 to {MAX_CLASSES}, e.g. {_EXAMPLE}"
+        )
     if len({rgb for _, _, rgb in coded}) > 1:
         raise DataError(path, "mixes grey values and colours", "Use one kind for all classes")
-    labels = [Label(name, value) for name, value, _ in coded]
-    _check_unique(path, labels)
-    return LabelMap(tuple(_background_first(path, labels)), rgb=coded[0][2])
+    _check_unique(path, [Label(name, value) for name, value, _ in coded])
+    labels = [Label(name, value) for name, value, _ in classes]
+    ignored = [value for name, value, _ in coded if name.lower() == IGNORED]
+    return LabelMap(
+        tuple(_background_first(path, labels)),
+        rgb=coded[0][2],
+        ignore=ignored[0] if ignored else None,
+    )
 
 
 def _parse_value(path: Path, name: str, value: Any) -> tuple[int, bool]:
@@ -241,16 +252,19 @@ def _peaks(pooled: Mapping[int, int]) -> list[int]:
 
 
 def classify(values: NDArray[Any], labels: LabelMap, *, snap: bool) -> NDArray[np.int16]:
-    """The class index of each stored value, -1 where no class has it.
+    """The class index of each stored value, ``IGNORE`` where it is the ignored one, -1 where no
+    class has it.
 
     Args:
         values: any shape, in the terms of ``labels`` (see :func:`stored_values`).
         labels: the classes.
         snap: take the class with the nearest value, or the nearest colour, instead of -1.
     """
-    known = np.array(labels.values)
-    order = np.argsort(known)
-    ordered = known[order]
+    ignored = () if labels.ignore is None else (labels.ignore,)
+    known = np.array((*labels.values, *ignored))
+    index_of = np.array((*range(len(labels.labels)), *(IGNORE for _ in ignored)))
+    order = index_of[np.argsort(known)]
+    ordered = np.sort(known)
     if not snap:
         place = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
         return np.where(ordered[place] == values, order[place], -1).astype(np.int16)
@@ -261,7 +275,7 @@ def classify(values: NDArray[Any], labels: LabelMap, *, snap: bool) -> NDArray[n
     wanted = unpack_colours(known).astype(np.int32)
     nearest = np.empty(len(colours), np.int16)
     squared = np.full(len(colours), np.iinfo(np.int32).max)
-    for index, colour in enumerate(wanted):
+    for index, colour in zip(index_of.tolist(), wanted, strict=True):
         distance = ((unpack_colours(colours).astype(np.int32) - colour) ** 2).sum(axis=1)
         closer = distance < squared
         nearest[closer], squared[closer] = index, distance[closer]
@@ -281,7 +295,7 @@ def encode_mask(
         where: what an error names, e.g. the mask's path.
 
     Returns:
-        (H, W) uint8 class indices.
+        (H, W) uint8 class indices, ``IGNORE`` where the value is the ignored one.
 
     Raises:
         DataError: values that no class has.
@@ -293,6 +307,36 @@ def encode_mask(
         found, remedy = describe_unexpected(Counter(unknown.tolist()), labels)
         raise DataError(where, found, remedy)
     return indices.astype(np.uint8)
+
+
+def read_classes(
+    mask: Source,
+    labels: LabelMap,
+    *,
+    snap: Snap = "auto",
+    field_of_view: Source | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> NDArray[np.uint8]:
+    """Read a mask as (H, W) class indices, ``IGNORE`` where nothing is known.
+
+    Raises:
+        DataError: a file cannot be read, a value that no class has, or a field of view of
+            another size.
+    """
+    file = mask.read_mask(max_pixels=max_pixels)
+    classes = encode_mask(file, labels, snap=snap, where=mask)
+    if field_of_view is not None:
+        view = field_of_view.read_mask(max_pixels=max_pixels)
+        if view.values.shape != classes.shape:
+            height, width = view.values.shape
+            raise DataError(
+                field_of_view,
+                f"the field of view is {width} x {height} pixels, the mask "
+                f"{classes.shape[1]} x {classes.shape[0]}",
+                "Both must have the size of the image",
+            )
+        classes[view.values <= (127 if view.lossy else 0)] = IGNORE
+    return classes
 
 
 def should_snap(snap: Snap, *, lossy: bool) -> bool:

@@ -6,14 +6,24 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from medseg.errors import DataError, plural
+
 
 def to_channels(image: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
-    """``(H, W, 1 or 3)`` to ``(H, W, channels)``: grey is repeated, colour becomes luma.
+    """``(H, W, C)`` to ``(H, W, channels)``: grey is repeated, colour becomes luma.
 
     Luma is ITU-R 601 (0.299 R + 0.587 G + 0.114 B, rounded), which leaves R = G = B unchanged.
+
+    Raises:
+        DataError: one is neither grey nor colour, and the numbers differ.
     """
     if image.shape[2] == channels:
         return image
+    if not {image.shape[2], channels} <= {1, 3}:
+        raise DataError(
+            "image", f"has {plural(image.shape[2], 'channel')} where {channels} are needed",
+            "Give the channels that the model was trained on",
+        )  # fmt: skip
     if channels == 3:
         return np.repeat(image, 3, axis=2)
     return np.asarray(Image.fromarray(image).convert("L"))[:, :, None]

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from medseg.data.augment import Augment
 from medseg.data.cache import CaseCache
+from medseg.data.case import IGNORE
 from medseg.data.loader import CachedBatch, ordered_batches, training_batches
 from medseg.engine.average import WeightAverage
 from medseg.engine.checkpoint import (
@@ -315,7 +316,7 @@ class TrainingLoop:
         """Mean Dice of the averaged network over the validation cases, at the network's size.
 
         A case's Dice is the mean over the foreground classes; a class that is empty in truth and
-        prediction counts as 1.
+        prediction counts as 1. Ignored pixels do not count.
         """
         total = torch.zeros(2, dtype=torch.float64)
         mine = self.val_rows[self._rank :: self.accelerator.num_processes]
@@ -325,6 +326,7 @@ class TrainingLoop:
                 logits = self.average.network(batch["image"])
             classes = predicted_classes(logits.float(), self.recipe.predict.threshold)
             foreground = range(1, max(2, logits.shape[1]))
+            classes[batch["mask"] == IGNORE] = IGNORE
             for predicted, truth in zip(classes.cpu(), batch["mask"].cpu(), strict=True):
                 scores = [_dice(predicted == k, truth == k) for k in foreground]
                 total += torch.tensor([sum(scores) / len(scores), 1.0], dtype=torch.float64)

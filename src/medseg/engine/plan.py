@@ -20,7 +20,14 @@ def plan_batch_size(cases: int, image_size: int, device: str) -> int:
 
 
 def resolve(
-    recipe: Recipe, *, cases: int, channels: int, device: str, precision: str, processes: int
+    recipe: Recipe,
+    *,
+    cases: int,
+    layout: str,
+    channels: int,
+    device: str,
+    precision: str,
+    processes: int,
 ) -> Recipe:
     """The recipe with every ``auto`` replaced by the value chosen for this data and device."""
     settings = recipe.train
@@ -32,7 +39,7 @@ def resolve(
     patience = max(10, epochs // 3) if settings.patience == "auto" else settings.patience
     return recipe.model_copy(
         update={
-            "data": recipe.data.model_copy(update={"channels": channels}),
+            "data": recipe.data.model_copy(update={"layout": layout, "channels": channels}),
             "train": settings.model_copy(
                 update={
                     "epochs": epochs,

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from shlex import quote
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,7 @@ class Material:
     survey: Survey
     split: Mapping[str, Split]
     labels: LabelMap
-    channels: Literal[1, 3]
+    channels: int
 
     @cached_property
     def parts(self) -> dict[Split, list[Case]]:
@@ -141,7 +141,7 @@ def prepare(
     assert survey.labels is not None, "a survey without errors has labels"
     channels = recipe.data.channels
     if channels == "auto":
-        channels = 1 if survey.channels == 1 else 3
+        channels = survey.channels
     material = Material(survey, chosen, survey.labels, channels)
     for name in ("train", "val"):
         if not material.parts[name]:
@@ -152,7 +152,7 @@ def prepare(
 
 
 def _checked(root: Path, recipe: Recipe, split: Path | None, console: Console) -> Survey:
-    dataset = open_dataset(root, group_pattern=recipe.data.group_pattern)
+    dataset = open_dataset(root, layout=recipe.data.layout, group_pattern=recipe.data.group_pattern)
     if split is not None:
         parts = read_split(split, dataset.cases)
         cases = tuple(replace(case, split=parts.get(case.id)) for case in dataset.cases)

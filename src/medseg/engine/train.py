@@ -33,7 +33,7 @@ from medseg.engine.progress import TrainingProgress
 from medseg.engine.run import Run, free_folder, recipe_of_run
 from medseg.errors import RecipeError, plural
 from medseg.files import write_text
-from medseg.inference.bundle import Manifest, Preprocessing, StoredLabel, write_bundle
+from medseg.inference.bundle import Manifest, Preprocessing, StoredLabel, StoredRegion, write_bundle
 from medseg.methods.method import Method
 from medseg.methods.supervised import Supervised
 from medseg.models import create_model
@@ -63,6 +63,7 @@ def train(
     patience: int | str | None = None,
     precision: str | None = None,
     group_pattern: str | None = None,
+    layout: str | None = None,
     split: str | Path | None = None,
     settings: Sequence[str] = (),
     device: str = "auto",
@@ -86,6 +87,7 @@ def train(
         patience: epochs without improvement before stopping.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
         group_pattern: regular expression that finds the patient in a case id.
+        layout: how the dataset lies on disk, where it cannot be recognised.
         split: a CSV of `medseg data split`, instead of drawing one; it must not divide a patient.
         settings: any recipe values as ``"a.b=c"`` text, applied last.
         device: ``auto``, ``cpu``, ``cuda:0`` or ``mps``.
@@ -112,6 +114,7 @@ def train(
         "train.patience": patience,
         "train.precision": precision,
         "data.group_pattern": group_pattern,
+        "data.layout": layout,
     }
     values = {key: value for key, value in given.items() if value is not None}
     processes = int(os.environ.get("WORLD_SIZE", "1"))
@@ -144,6 +147,7 @@ def train(
     recipe = plan.resolve(
         recipe,
         cases=cases,
+        layout=material.survey.dataset.layout,
         channels=material.channels,
         device=where.type,
         precision=precision,
@@ -283,6 +287,10 @@ def _write_model(
         num_classes=material.labels.num_classes,
         labels=tuple(StoredLabel(name=x.name, value=x.value) for x in material.labels.labels),
         rgb=material.labels.rgb,
+        ignore=material.labels.ignore,
+        regions=tuple(
+            StoredRegion(name=x.name, classes=x.classes) for x in material.labels.regions
+        ),
         preprocessing=Preprocessing(
             image_size=recipe.data.image_size,
             channels=material.channels,

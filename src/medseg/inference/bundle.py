@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from medseg import __version__
-from medseg.data.case import Label, LabelMap
+from medseg.data.case import Label, LabelMap, Region
 from medseg.errors import ModelError
 from medseg.files import atomic_path
 
@@ -33,7 +33,7 @@ class Preprocessing(BaseModel):
 
     image_size: int = Field(ge=1, le=4096)
     """Height and width in pixels; the aspect ratio is not kept."""
-    channels: Literal[1, 3]
+    channels: int = Field(ge=1, le=64)
     mean: tuple[float, ...]
     """Of each channel, on the scale 0..1; subtracted."""
     std: tuple[Annotated[float, Field(gt=0)], ...]
@@ -55,6 +55,15 @@ class StoredLabel(BaseModel):
     value: int
 
 
+class StoredRegion(BaseModel):
+    """A structure made of several classes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    classes: tuple[int, ...]
+
+
 class Manifest(BaseModel):
     """What a bundle says of itself."""
 
@@ -70,6 +79,10 @@ class Manifest(BaseModel):
     labels: tuple[StoredLabel, ...] = Field(min_length=2)
     rgb: bool = False
     """Whether masks store colours (0xRRGGBB) rather than values."""
+    ignore: int | None = None
+    """The value of pixels in masks that nothing is known of."""
+    regions: tuple[StoredRegion, ...] = ()
+    """What is scored, where that is not each foreground class."""
     preprocessing: Preprocessing
     threshold: float = Field(default=0.5, gt=0, lt=1)
     recipe: dict[str, Any]
@@ -89,7 +102,12 @@ class Manifest(BaseModel):
 
     @property
     def label_map(self) -> LabelMap:
-        return LabelMap(tuple(Label(each.name, each.value) for each in self.labels), rgb=self.rgb)
+        return LabelMap(
+            tuple(Label(each.name, each.value) for each in self.labels),
+            rgb=self.rgb,
+            ignore=self.ignore,
+            regions=tuple(Region(each.name, each.classes) for each in self.regions),
+        )
 
 
 @dataclass(frozen=True)

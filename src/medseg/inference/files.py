@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from medseg.data.io import is_image_file, read_image, write_mask
+from medseg.data.io import is_image_file, write_mask
 from medseg.data.labels import decode_mask
 from medseg.data.layouts import is_dataset, open_dataset
+from medseg.data.source import File, Source
 from medseg.errors import DataError, MedsegError
 from medseg.files import atomic_path, write_text
 from medseg.inference.predictor import Model
@@ -53,11 +54,11 @@ class PredictionReport:
 
     written: int = 0
     skipped: int = 0
-    failed: list[tuple[Path, str]] = field(default_factory=list)
+    failed: list[tuple[Source, str]] = field(default_factory=list)
 
 
-def find_inputs(inputs: Sequence[str | Path]) -> dict[str, Path]:
-    """Image files by the name, without suffix, of the mask to write.
+def find_inputs(inputs: Sequence[str | Path], *, layout: str = "auto") -> dict[str, Source]:
+    """Images by the name, without suffix, of the mask to write.
 
     A file is named by its stem; images in a folder keep their place below it, and folders in it
     that hold predictions are left out; a dataset folder contributes its images under their case
@@ -66,25 +67,25 @@ def find_inputs(inputs: Sequence[str | Path]) -> dict[str, Path]:
     Raises:
         DataError: nothing found for an input, or two images would get the same mask.
     """
-    found: dict[str, Path] = {}
+    found: dict[str, Source] = {}
     for item in inputs:
-        for name, path in _expand(str(item)):
-            if name in found and found[name] != path:
+        for name, source in _expand(str(item), layout):
+            if name in found and found[name] != source:
                 raise DataError(
-                    path,
+                    source,
                     f"its mask would have the same name as that of {found[name]}",
                     "Predict them into different output folders",
                 )
-            found[name] = path
+            found[name] = source
     return found
 
 
-def _expand(item: str) -> list[tuple[str, Path]]:
+def _expand(item: str, layout: str) -> list[tuple[str, Source]]:
     path = Path(item)
     if path.is_file() and path.suffix.lower() != ".csv":
-        return [(path.stem, path)]
-    if is_dataset(path):
-        dataset = open_dataset(path)
+        return [(path.stem, File(path))]
+    if layout != "auto" or is_dataset(path):
+        dataset = open_dataset(path, layout=layout)
         for problem in dataset.problems:
             # Masks do not matter here, but an image that was left out does.
             if problem.severity == "error" and problem.kind != "mask-without-image":
@@ -97,11 +98,11 @@ def _expand(item: str) -> list[tuple[str, Path]]:
         )
         if not images:
             raise DataError(path, "there are no images in it", "Name a folder with images")
-        return [(p.relative_to(path).with_suffix("").as_posix(), p) for p in images]
+        return [(p.relative_to(path).with_suffix("").as_posix(), File(p)) for p in images]
     matches = sorted(Path(m) for m in glob.glob(item, recursive=True) if is_image_file(Path(m)))
     if not matches:
         raise DataError(item, "there is no such image or folder", "Check the path")
-    return [(p.stem, p) for p in matches]
+    return [(p.stem, File(p)) for p in matches]
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ def predict_files(
     output: str | Path,
     *,
     options: PredictOptions = PredictOptions(),
+    layout: str = "auto",
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> PredictionReport:
@@ -134,6 +136,7 @@ def predict_files(
         inputs: image files, folders, dataset folders, or patterns.
         output: folder, made when missing.
         options: what to write and how.
+        layout: how dataset folders lie on disk, where it cannot be recognised.
         overwrite: make masks again that are already there.
         progress: called with (done, total).
 
@@ -147,7 +150,7 @@ def predict_files(
     """
     return predict_images(
         model,
-        find_inputs(inputs),
+        find_inputs(inputs, layout=layout),
         output,
         options=options,
         overwrite=overwrite,
@@ -157,7 +160,7 @@ def predict_files(
 
 def predict_images(
     model: Model,
-    found: Mapping[str, Path],
+    found: Mapping[str, Source],
     output: str | Path,
     *,
     options: PredictOptions = PredictOptions(),
@@ -170,8 +173,8 @@ def predict_images(
     _claim(folder, model, options, overwrite)
     report = PredictionReport()
     todo = {
-        name: path
-        for name, path in found.items()
+        name: source
+        for name, source in found.items()
         if overwrite or not all(p.is_file() for p in _outputs(folder, name, options))
     }
     report.skipped = len(found) - len(todo)
@@ -180,9 +183,9 @@ def predict_images(
 
     with ThreadPoolExecutor(2) as readers, ThreadPoolExecutor(2) as writers:
 
-        def read(item: tuple[str, Path]) -> _Read:
-            name, path = item
-            image = read_image(path, max_pixels=model.max_pixels)
+        def read(item: tuple[str, Source]) -> _Read:
+            name, source = item
+            image = source.read_image(max_pixels=model.max_pixels)
             return _Read(name, image, model.preprocess(image))
 
         writing: deque[Future[None]] = deque()
@@ -205,11 +208,11 @@ def predict_images(
             if progress is not None:
                 progress(report.skipped + report.written + len(report.failed), len(found))
 
-        for (_, path), future in _ahead(readers, read, todo.items(), 2 * model.batch_size + 2):
+        for (_, source), future in _ahead(readers, read, todo.items(), 2 * model.batch_size + 2):
             try:
                 batch.append(future.result())
             except DataError as error:
-                report.failed.append((path, f"{error.found}. {error.remedy}"))
+                report.failed.append((source, f"{error.found}. {error.remedy}"))
                 continue
             if len(batch) == model.batch_size:
                 flush()
@@ -246,9 +249,9 @@ def _outputs(folder: Path, name: str, options: PredictOptions) -> list[Path]:
 
 
 def _protect_what_is_there(
-    folder: Path, found: Mapping[str, Path], options: PredictOptions
+    folder: Path, found: Mapping[str, Source], options: PredictOptions
 ) -> None:
-    images = {path.resolve() for path in found.values()}
+    images = {path.resolve() for source in found.values() for path in source.files}
     ours = (folder / MANIFEST).exists()
     for name in found:
         for path in _outputs(folder, name, options):

@@ -74,7 +74,7 @@ class Model:
         return 1 if self.device.type == "cpu" else 16
 
     def preprocess(self, image: NDArray[np.uint8]) -> Tensor:
-        """``(H, W, 1 or 3)`` uint8 to ``(C, S, S)`` float, normalised."""
+        """``(H, W, C)`` uint8 to ``(C, S, S)`` float, normalised."""
         settings = self.manifest.preprocessing
         resized = resize_image(to_channels(image, settings.channels), settings.image_size)
         # numpy, because this runs in threads beside the network, and PyTorch would start threads
@@ -123,7 +123,8 @@ class Model:
         """The mask of one image.
 
         Args:
-            image: a file, or an array ``(H, W)``, ``(H, W, 1)`` or ``(H, W, 3)`` uint8.
+            image: a file, or an array ``(H, W)`` or ``(H, W, C)`` uint8, where C is the number of
+                the model's channels, or 1 or 3 for a model of 3 or 1.
             tta: average over flips.
 
         Returns:
@@ -156,11 +157,11 @@ def _as_image(image: str | Path | NDArray[np.uint8], max_pixels: int) -> NDArray
     if isinstance(image, str | Path):
         return read_image(Path(image), max_pixels=max_pixels)
     array = image[:, :, None] if image.ndim == 2 else image
-    right = array.ndim == 3 and array.shape[2] in (1, 3) and array.dtype == np.uint8
+    right = array.ndim == 3 and array.shape[2] <= 64 and array.dtype == np.uint8
     if not right or not array.size:
         raise DataError(
             "image", f"an array of shape {image.shape} and type {image.dtype}",
-            "Give (H, W), (H, W, 1) or (H, W, 3) uint8",
+            "Give (H, W) or (H, W, channels) uint8",
         )  # fmt: skip
     return array
 

@@ -17,7 +17,7 @@ class Batch(TypedDict):
     """What a training step sees.
 
     ``image`` is ``(B, C, H, W)`` float, normalised; ``mask`` is ``(B, H, W)`` uint8 class
-    indices; ``case_id`` names the B cases.
+    indices, ``IGNORE`` where nothing is known; ``case_id`` names the B cases.
     """
 
     image: Tensor

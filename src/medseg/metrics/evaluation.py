@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.data.case import LabelMap
+from medseg.data.case import IGNORE, LabelMap
 from medseg.data.io import read_mask
+from medseg.data.source import Source
 from medseg.errors import DataError, MedsegError
 from medseg.files import write_text
 from medseg.metrics import pairing
@@ -78,17 +79,19 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """The files of one case, for showing it again.
+class Sources:
+    """Where one case was read from, for showing it again.
 
     Attributes:
         image: the image, when the truth is a dataset.
         truth: the true mask.
+        field_of_view: where it is scored, or None for everywhere.
         prediction: the predicted mask, or None when it is missing.
     """
 
-    image: Path | None
-    truth: Path
+    image: Source | None
+    truth: Source
+    field_of_view: Source | None
     prediction: Path | None
 
 
@@ -123,7 +126,7 @@ class Evaluation:
     extra: tuple[str, ...] = ()
     confidence: float = 0.95
     seed: int = 0
-    sources: Mapping[str, Source] = field(default_factory=dict, repr=False)
+    sources: Mapping[str, Sources] = field(default_factory=dict, repr=False)
     prediction_labels: LabelMap | None = None
     reading: pairing.Reading = pairing.DEFAULT_READING
     note: str = ""
@@ -227,7 +230,7 @@ def score_case(
     """Score every foreground class of one case.
 
     Args:
-        truth: (H, W) class indices.
+        truth: (H, W) class indices; pixels that are ``IGNORE`` are not scored.
         prediction: (H, W) class indices, or None when there is no usable one.
         labels: the classes.
         empty_policy: what an empty truth met by an empty prediction is worth.
@@ -236,7 +239,7 @@ def score_case(
             ``labels`` does not have gets its status here.
 
     Returns:
-        One row per foreground class, in the order of ``labels``.
+        One row per structure, in the order of ``labels``: each foreground class, or each region.
     """
     if prediction is None:
         status = MISSING if status == OK else status
@@ -247,13 +250,15 @@ def score_case(
         status = LABEL_VALUES
     usable = status == OK and prediction is not None
     claimed = prediction if usable and prediction is not None else np.zeros_like(truth)
+    if (truth == IGNORE).any():
+        truth, claimed = truth[truth != IGNORE], claimed[truth != IGNORE]
     rows = []
-    for index, label in enumerate(labels.foreground, start=1):
-        there, here = truth == index, claimed == index
+    for structure in labels.structures:
+        there, here = np.isin(truth, structure.classes), np.isin(claimed, structure.classes)
         rows.append(
             CaseScore(
                 case=case,
-                label=label.name,
+                label=structure.name,
                 metrics=measure(there, here, empty_policy=empty_policy if usable else "zero"),
                 truth_pixels=int(np.count_nonzero(there)),
                 predicted_pixels=int(np.count_nonzero(here)),
@@ -273,7 +278,7 @@ def summarise(
     truth: str = "",
     predictions: str = "",
     extra: Sequence[str] = (),
-    sources: Mapping[str, Source] | None = None,
+    sources: Mapping[str, Sources] | None = None,
     prediction_labels: LabelMap | None = None,
     reading: pairing.Reading = pairing.DEFAULT_READING,
 ) -> Evaluation:
@@ -284,11 +289,11 @@ def summarise(
         return bootstrap_mean(values, confidence=confidence, seed=seed)
 
     classes = {
-        label.name: {
-            name: interval(row.metrics[name] for row in rows if row.label == label.name)
+        structure.name: {
+            name: interval(row.metrics[name] for row in rows if row.label == structure.name)
             for name in METRICS
         }
-        for label in labels.foreground
+        for structure in labels.structures
     }
     evaluation = Evaluation(
         rows,
@@ -313,6 +318,7 @@ def evaluate_folders(
     truth: Path,
     predictions: Path,
     *,
+    layout: str = "auto",
     empty_policy: EmptyPolicy = "one",
     labels: LabelMap | None = None,
     only: Collection[str] | None = None,
@@ -329,6 +335,7 @@ def evaluate_folders(
         truth: a folder of masks, or a dataset's folder or manifest.
         predictions: a folder of masks named like the cases or their true masks; its
             ``predictions.json``, if there is one, says how they store the classes.
+        layout: how a dataset lies on disk, where it cannot be recognised.
         empty_policy: what an empty truth met by an empty prediction is worth.
         labels: the classes of the truth; by default the dataset's ``labels.json``, else inferred
             from the masks.
@@ -342,7 +349,7 @@ def evaluate_folders(
         DataError: the truth cannot be read, the classes differ, a case has two predictions, or no
             prediction belongs to any case.
     """
-    truths, masks, declared = pairing.find_truths(truth, only)
+    truths, masks, declared = pairing.find_truths(truth, only, layout=layout)
     paired, extra = pairing.pair(truths, predictions)
     predicted = pairing.declared_by(predictions)
     known = labels or declared
@@ -358,7 +365,7 @@ def evaluate_folders(
     classes = known
 
     def score(item: pairing.Truth) -> list[CaseScore]:
-        there = pairing.read_truth(item.mask, classes, reading)
+        there = pairing.read_truth(item.mask, classes, reading, item.field_of_view)
         claimed, status = _read_prediction(paired.get(item.case), classes, predicted)
         return score_case(there, claimed, classes, empty_policy, case=item.case, status=status)
 
@@ -376,7 +383,9 @@ def evaluate_folders(
         truth=str(truth),
         predictions=str(predictions),
         extra=extra,
-        sources={t.case: Source(t.image, t.mask, paired.get(t.case)) for t in truths},
+        sources={
+            t.case: Sources(t.image, t.mask, t.field_of_view, paired.get(t.case)) for t in truths
+        },
         prediction_labels=predicted,
         reading=reading,
     )

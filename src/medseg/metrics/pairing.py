@@ -7,7 +7,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,11 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.data.case import Label, LabelMap
-from medseg.data.io import MAX_PIXELS, MaskFile, is_image_file, read_mask
-from medseg.data.labels import Snap, count_values, encode_mask, infer_label_map, stored_values
+from medseg.data.io import MAX_PIXELS, MaskFile, is_image_file
+from medseg.data.labels import (
+    Snap,
+    count_values,
+    encode_mask,
+    infer_label_map,
+    read_classes,
+    stored_values,
+)
 from medseg.data.layouts import is_dataset, open_dataset
 from medseg.data.layouts.folders import MASK_FOLDERS, MASK_SUFFIXES
 from medseg.data.layouts.names import labels_beside, nfc
+from medseg.data.source import File, Source
 from medseg.errors import DataError
 
 PREDICTIONS_FILE = "predictions.json"
@@ -40,14 +48,16 @@ class Truth:
     Attributes:
         case: the case's id.
         names: what its prediction may be called, without suffix: the id and the mask's own name.
-        mask: the mask file.
+        mask: where the mask lies.
         image: the image, when the truth is a dataset.
+        field_of_view: a mask that is 0 where nothing is scored, or None.
     """
 
     case: str
     names: tuple[str, ...]
-    mask: Path
-    image: Path | None = None
+    mask: Source
+    image: Source | None = None
+    field_of_view: Source | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +77,14 @@ DEFAULT_READING = Reading()
 
 
 def find_truths(
-    path: Path, only: Collection[str] | None = None
-) -> tuple[list[Truth], list[Path], LabelMap | None]:
+    path: Path, only: Collection[str] | None = None, *, layout: str = "auto"
+) -> tuple[list[Truth], list[Source], LabelMap | None]:
     """List the true masks of a dataset or of a folder of masks.
 
     Args:
         path: what `medseg.data.layouts.open_dataset` reads, or a folder of masks.
         only: the case ids wanted, or None for all.
+        layout: how a dataset lies on disk, where it cannot be recognised.
 
     Returns:
         The truths sorted by case; the masks that show what values there are (all, whatever
@@ -83,15 +94,21 @@ def find_truths(
         DataError: no masks, a dataset with errors, two masks of one name, or an id of ``only``
             that does not exist.
     """
-    if path.exists() and not is_dataset(path):
+    if layout == "auto" and path.exists() and not is_dataset(path):
         truths, labels = _masks_in(path), _labels_near(path)
     else:
-        dataset = open_dataset(path)
+        dataset = open_dataset(path, layout=layout)
         for problem in dataset.problems:
             if problem.severity == "error":
                 raise DataError(problem.where, problem.found, problem.remedy)
         truths = [
-            Truth(case.id, (case.id, _beside(case.id, case.mask)), case.mask, case.image)
+            Truth(
+                case.id,
+                (case.id, _beside(case.id, case.mask.path)),
+                case.mask,
+                case.image,
+                case.field_of_view,
+            )
             for case in dataset.cases
             if case.mask is not None
         ]
@@ -199,7 +216,7 @@ def declared_by(predictions: Path) -> LabelMap | None:
     return LabelMap(labels, rgb=kinds.pop())
 
 
-def infer_labels(masks: Sequence[Path], where: Path, reading: Reading) -> LabelMap:
+def infer_labels(masks: Sequence[Source], where: Path, reading: Reading) -> LabelMap:
     """Infer the classes from mask files, reading each once.
 
     Raises:
@@ -238,7 +255,7 @@ def agree(
     if inferred and truth.names != predicted.names:
         if len(truth.labels) == len(predicted.labels) == 2:
             names = zip(predicted.names, truth.values, strict=True)
-            return LabelMap(tuple(Label(*pair) for pair in names), truth.rgb), predicted
+            return replace(truth, labels=tuple(Label(*pair) for pair in names)), predicted
         if set(truth.values) <= set(predicted.values) and not predicted.rgb:
             return predicted, predicted
     by_name = {label.name: label for label in predicted.labels}
@@ -253,14 +270,21 @@ def agree(
     return truth, LabelMap(tuple(by_name[name] for name in truth.names), predicted.rgb)
 
 
-def read_truth(path: Path, labels: LabelMap, reading: Reading) -> NDArray[np.uint8]:
-    """A true mask as (H, W) class indices.
+def read_truth(
+    mask: Source, labels: LabelMap, reading: Reading, field_of_view: Source | None = None
+) -> NDArray[np.uint8]:
+    """A true mask as (H, W) class indices, ``IGNORE`` where nothing is scored.
 
     Raises:
         DataError: the file cannot be read or holds values that no class has.
     """
-    mask = read_mask(path, max_pixels=reading.max_pixels)
-    return encode_mask(mask, labels, snap=reading.snap, where=path)
+    return read_classes(
+        mask,
+        labels,
+        snap=reading.snap,
+        field_of_view=field_of_view,
+        max_pixels=reading.max_pixels,
+    )
 
 
 def encode_prediction(
@@ -311,7 +335,7 @@ def _masks_in(folder: Path) -> list[Truth]:
                 "Keep one mask for each case",
             )
         by_name[name] = file
-    return [Truth(name, (name,), file) for name, file in sorted(by_name.items())]
+    return [Truth(name, (name,), File(file)) for name, file in sorted(by_name.items())]
 
 
 def _labels_near(folder: Path) -> LabelMap | None:
@@ -363,9 +387,9 @@ def _stored_value(value: Any) -> tuple[int, bool]:
     return int(value), False
 
 
-def _histogram(reading: Reading, path: Path) -> tuple[str, dict[int, int], bool, bool]:
-    mask = read_mask(path, max_pixels=reading.max_pixels)
-    return str(path), count_values(mask), mask.rgb, mask.lossy
+def _histogram(reading: Reading, source: Source) -> tuple[str, dict[int, int], bool, bool]:
+    mask = source.read_mask(max_pixels=reading.max_pixels)
+    return str(source), count_values(mask), mask.rgb, mask.lossy
 
 
 def _binary_encoding(mask: MaskFile, labels: LabelMap) -> LabelMap:

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.data.case import LabelMap
-from medseg.data.io import read_image, read_mask
+from medseg.data.case import IGNORE, LabelMap
+from medseg.data.io import read_mask
+from medseg.data.source import Source
 from medseg.errors import DataError
 from medseg.files import write_text
 from medseg.metrics import pairing
@@ -102,6 +103,7 @@ def read_cases(evaluation: Evaluation, k: int = 3) -> list[ReportCase]:
         if source is None:
             continue
         truth = pairing.read_truth(source.truth, evaluation.labels, evaluation.reading)
+        truth[truth == IGNORE] = 0
         prediction = None
         if source.prediction is not None and case not in failed:
             prediction = pairing.encode_prediction(
@@ -172,7 +174,7 @@ def _numbers(evaluation: Evaluation, cases: Sequence[ReportCase]) -> dict[str, A
     dice = evaluation.overall["dice"]
     summary = [
         (label.name, _rgb(index), evaluation.classes[label.name], evaluation.counts(label.name))
-        for index, label in enumerate(evaluation.labels.foreground, start=1)
+        for index, label in enumerate(evaluation.labels.structures, start=1)
     ]
     drawing = figures.distribution(
         evaluation.case_means("dice").values(), dice.mean, "Dice of each case"
@@ -249,10 +251,10 @@ def _jpeg(picture: NDArray[np.uint8]) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode("ascii")
 
 
-def _image_or_grey(path: Path | None, size: tuple[int, ...]) -> NDArray[np.uint8]:
-    if path is not None:
+def _image_or_grey(source: Source | None, size: tuple[int, ...]) -> NDArray[np.uint8]:
+    if source is not None:
         try:
-            image = read_image(path)
+            image = source.read_image()
         except DataError:
             pass
         else:

@@ -40,6 +40,7 @@ def write_run_report(
         data,
         run,
         part=part,
+        layout=manifest.recipe["data"]["layout"],
         masks=run / "masks" / part,
         device=device,
         system=manifest.system if manifest.system.endswith(".py") else None,

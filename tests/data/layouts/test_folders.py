@@ -22,7 +22,7 @@ def touch(root: Path, *names: str) -> Path:
 
 
 def pairs(found: Dataset) -> dict[str, str | None]:
-    return {case.id: case.mask and case.mask.name for case in found.cases}
+    return {case.id: case.mask and case.mask.path.name for case in found.cases}
 
 
 def kinds(found: Dataset) -> list[str]:

@@ -21,7 +21,14 @@ __all__ = ["LAYOUTS", "Layout", "is_dataset", "open_dataset"]
 
 
 class Layout(Protocol):
-    """What a layout's module provides."""
+    """What a layout's module provides.
+
+    Attributes:
+        DECLARED: whether a file in the dataset says what it holds. Such a layout is preferred to
+            one that goes by the names of files and folders.
+    """
+
+    DECLARED: bool
 
     def recognise(self, root: Path) -> str | None:
         """Why ``root`` follows this layout, in words, or None when it does not."""
@@ -35,7 +42,6 @@ class Layout(Protocol):
 
 
 LAYOUTS: Mapping[str, Layout] = {"manifest": manifest, "folders": folders}
-"""Tried in this order."""
 
 _HELP = (
     "Give a folder with images/ and masks/ (optionally inside train/, val/ and test/), a folder "
@@ -54,12 +60,13 @@ def open_dataset(path: Path, *, layout: str = "auto", group_pattern: str | None 
 
     Args:
         path: a folder, or a manifest file.
-        layout: a name in ``LAYOUTS``, or ``auto`` for the first that recognises ``path``.
+        layout: a name in ``LAYOUTS``, or ``auto`` for the one that recognises ``path``.
         group_pattern: a regular expression searched in each case id. Its first group, or else the
             whole match, becomes the patient id.
 
     Raises:
-        DataError: nothing there, no layout recognises it, or a case id lacks the pattern.
+        DataError: nothing there, no layout or several recognise it, or a case id lacks the
+            pattern.
     """
     if layout not in ("auto", *LAYOUTS):
         raise DataError("layout", f"there is no '{layout}'", nearest(layout, ("auto", *LAYOUTS)))
@@ -73,9 +80,18 @@ def open_dataset(path: Path, *, layout: str = "auto", group_pattern: str | None 
 
 
 def _recognised(path: Path) -> str:
-    for name, layout in LAYOUTS.items():
-        if layout.recognise(path) is not None:
-            return name
+    reasons = {name: layout.recognise(path) for name, layout in LAYOUTS.items()}
+    found = {name: reason for name, reason in reasons.items() if reason is not None}
+    candidates = {n: r for n, r in found.items() if LAYOUTS[n].DECLARED} or found
+    if len(candidates) > 1:
+        raise DataError(
+            path,
+            "may be read in several ways: "
+            + "; ".join(f"{name} ({reason})" for name, reason in candidates.items()),
+            f"Say which with --layout, e.g. --layout {next(iter(candidates))}",
+        )
+    if candidates:
+        return next(iter(candidates))
     raise DataError(path, f"is not a dataset that medseg knows: {_describe(path)}", _HELP)
 
 

@@ -19,11 +19,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medseg.data.case import SPLITS, Case, Dataset, Problem, Split
+from medseg.data.expand import Subject, expand
 from medseg.data.io import is_image_file
 from medseg.data.layouts.names import SPLIT_NAMES, labels_beside, nfc
 from medseg.errors import DataError
 
 NAME = "folders"
+DECLARED = False
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "original", "input")
 # DRIVE has both 1st_manual/ (vessels) and mask/ (field of view), so the rarer name comes first.
 MASK_FOLDERS = (
@@ -241,15 +243,14 @@ def _pair(source: _Source) -> tuple[list[Case], list[Problem]]:
                     "Keep one mask for each image",
                 )
             )
-    cases = [
-        Case(
-            source.prefix + stem,
-            files[0],
-            found[stem][0] if stem in found else None,
-            split=source.split,
+    cases: list[Case] = []
+    for stem, files in images.items():
+        subject = Subject(
+            source.prefix + stem, files[:1], found.get(stem, [])[:1], split=source.split
         )
-        for stem, files in images.items()
-    ]
+        expanded, wrong = expand(subject)
+        cases += expanded
+        problems += wrong
     return cases, problems
 
 
@@ -320,7 +321,7 @@ def _with_split_files(root: Path, cases: list[Case]) -> tuple[list[Case], list[P
     files = {split: root / f"{split}.txt" for split in SPLITS if (root / f"{split}.txt").is_file()}
     if not files:
         return cases, []
-    ids = {name: case.id for case in cases for name in (nfc(case.image.name), case.id)}
+    ids = {name: case.id for case in cases for name in (nfc(case.image.path.name), case.id)}
     listed: dict[str, Split] = {}
     problems = []
     for split, path in files.items():

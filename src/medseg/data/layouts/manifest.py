@@ -13,10 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from medseg.data.case import Case, Dataset, Problem
+from medseg.data.expand import Subject, expand
 from medseg.data.layouts.names import SPLIT_NAMES, labels_beside, nfc
 from medseg.errors import DataError
 
 NAME = "manifest"
+DECLARED = True
 FILE_NAME = "manifest.csv"
 _REQUIRED = ("image", "mask")
 _KNOWN = (*_REQUIRED, "patient", "split", "id")
@@ -46,17 +48,20 @@ def read(root: Path) -> Dataset:
     problems: list[Problem] = []
     for number, row in rows:
         where = f"{path}, line {number}"
-        case, wrong = _case(path.parent, row, where)
+        subject, wrong = _subject(path.parent, row, where)
         problems += wrong
-        if case is None:
+        if subject is None:
             continue
-        if case.image in images:
-            problems.append(_twice(where, f"the image {row['image']}", images[case.image]))
-        elif case.id in cases:
-            problems.append(_twice(where, f"the id '{case.id}'", lines[case.id]))
+        image = subject.images[0]
+        if image in images:
+            problems.append(_twice(where, f"the image {row['image']}", images[image]))
+        elif subject.id in lines:
+            problems.append(_twice(where, f"the id '{subject.id}'", lines[subject.id]))
         else:
-            cases[case.id] = case
-            lines[case.id] = images[case.image] = number
+            expanded, wrong = expand(subject)
+            problems += wrong
+            cases |= {case.id: case for case in expanded}
+            lines[subject.id] = images[image] = number
     if not cases:
         first = f"; first: {problems[0].where}: {problems[0].found}" if problems else ""
         raise DataError(
@@ -110,7 +115,9 @@ def _rows(path: Path) -> list[tuple[int, Mapping[str, str]]]:
     return rows
 
 
-def _case(folder: Path, row: Mapping[str, str], where: str) -> tuple[Case | None, list[Problem]]:
+def _subject(
+    folder: Path, row: Mapping[str, str], where: str
+) -> tuple[Subject | None, list[Problem]]:
     problems = []
     if not row["image"]:
         problems.append(
@@ -154,15 +161,16 @@ def _case(folder: Path, row: Mapping[str, str], where: str) -> tuple[Case | None
     image = files["image"]
     if problems or image is None:
         return None, problems
-    case = Case(
+    mask = files["mask"]
+    subject = Subject(
         id=nfc(row.get("id") or _id_from_path(row["image"])),
-        image=image,
-        mask=files["mask"],
+        images=[image],
+        masks=[mask] if mask is not None else [],
         patient=row.get("patient") or None,
         split=split,
         attributes={column: cell for column, cell in row.items() if column not in _KNOWN},
     )
-    return case, []
+    return subject, []
 
 
 def _id_from_path(image: str) -> str:
