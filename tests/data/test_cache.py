@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +19,6 @@ from medseg.data.cache import (
     CacheSettings,
     CaseCache,
     cache_key,
-    channel_statistics,
     make_room,
     open_cache,
 )
@@ -53,7 +57,8 @@ def open_(cases: list[Case], folder: Path, size: int = 16, limit: int = GIGABYTE
 
 
 def entries(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    """What is in a cache folder besides the locks, which stay."""
+    return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
 
 
 @given(size=st.integers(1, 40), channels=st.sampled_from([1, 3]))
@@ -66,7 +71,7 @@ def test_a_cache_holds_what_decoding_and_resizing_give(
     settings_ = settings_of(size, channels)
     cache = open_cache(cases, list("abcd"), settings_, root / "cache", limit=GIGABYTE)
     assert cache.ids == ("0", "1", "2", "3")
-    for case, image, mask in zip(cases, cache.images, cache.masks, strict=True):
+    for case, image, mask in zip(cases, cache.images, cache.masks[range(4)], strict=True):
         assert case.mask is not None
         direct = resize_image(to_channels(case.image.read_image(), channels), size)
         assert np.array_equal(image, np.rint(direct))
@@ -96,12 +101,89 @@ def test_rows_are_the_places_of_cases(tmp_path: Path) -> None:
 def test_a_killed_build_is_ignored_and_leaves_no_cache(tmp_path: Path) -> None:
     cases = make_cases(tmp_path)
     whole = open_(cases, tmp_path / "whole")
-    part = tmp_path / "cache" / f"{whole.folder.name}.0123.part"
+    part = tmp_path / "cache" / f"{whole.folder.name}.part"
     part.mkdir(parents=True)
     (part / "images.npy").write_bytes(b"half an array")
     cache = open_(cases, tmp_path / "cache")
     assert not cache.reused
     assert np.array_equal(cache.images, whole.images)
+    assert entries(tmp_path / "cache") == [whole.folder.name]
+
+
+BUILD = """
+import sys, time
+from pathlib import Path
+from medseg.data import cache as module
+from data.test_cache import make_cases, open_
+
+module._NOTE_EVERY = 2
+root, folder, marks = map(Path, sys.argv[1:])
+decode = module.resize_mask
+def slowly(mask, size):
+    (marks / str(time.monotonic_ns())).touch()
+    time.sleep(0.05)
+    return decode(mask, size)
+module.resize_mask = slowly
+print(open_(make_cases(root, 12), folder).reused)
+"""
+
+
+def build(root: Path, folder: Path) -> subprocess.Popen[str]:
+    """Build the cache of twelve cases in another process, one file in ``root`` a decoded case."""
+    marks = root / "marks"
+    marks.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    return subprocess.Popen(
+        [sys.executable, "-c", BUILD, str(root), str(folder), str(marks)],
+        stdout=subprocess.PIPE, text=True, env=environment,
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_a_killed_build_is_gone_on_with(tmp_path: Path) -> None:
+    killed, folder = build(tmp_path / "data", tmp_path / "cache"), tmp_path / "cache"
+    while not list(folder.glob("*.part/progress.json")):
+        assert killed.poll() is None
+        time.sleep(0.002)
+    killed.kill()
+    killed.communicate()
+    (note,) = folder.glob("*.part/progress.json")
+    done = json.loads(note.read_text())["cases"]
+    marks = tmp_path / "data" / "marks"
+    before = len(list(marks.iterdir()))
+    assert build(tmp_path / "data", folder).communicate()[0].strip() == "False"
+    assert len(list(marks.iterdir())) - before == 12 - done < 12
+    cases = make_cases(tmp_path / "data", 12)
+    again, whole = open_(cases, folder), open_(cases, tmp_path / "whole")
+    assert again.reused
+    assert np.array_equal(again.images, whole.images)
+    assert np.array_equal(again.masks[range(12)], whole.masks[range(12)])
+    assert np.array_equal(again.sums, whole.sums)
+
+
+def test_two_processes_build_a_cache_once(tmp_path: Path) -> None:
+    cases = make_cases(tmp_path / "data", 12)
+    both = [build(tmp_path / "data", tmp_path / "cache") for _ in range(2)]
+    assert sorted(each.communicate()[0].strip() for each in both) == ["False", "True"]
+    assert len(list((tmp_path / "data" / "marks").iterdir())) == 12
+    assert open_(cases, tmp_path / "cache").reused
+
+
+def test_who_waits_for_another_build_is_told(tmp_path: Path) -> None:
+    cases, folder = make_cases(tmp_path), tmp_path / "cache"
+    key = cache_key(cases, [case.id for case in cases], settings_of())
+    folder.mkdir()
+    lock = FileLock(folder / f"{key}.lock", thread_local=False)
+    lock.acquire()
+    told: list[str] = []
+
+    def waiting() -> None:
+        told.append("waiting")
+        lock.release()
+
+    hashes = [case.id for case in cases]
+    open_cache(cases, hashes, settings_of(), folder, limit=GIGABYTE, waiting=waiting)
+    assert told == ["waiting"]
 
 
 def test_a_failed_build_leaves_nothing_and_names_the_file(tmp_path: Path) -> None:
@@ -120,7 +202,7 @@ def test_an_unexpected_value_names_the_mask_file(tmp_path: Path) -> None:
         open_(cases, tmp_path / "cache")
 
 
-@pytest.mark.parametrize("damaged", ["images.npy", "masks.npy", "cases.json"])
+@pytest.mark.parametrize("damaged", ["images.npy", "masks.bin", "offsets.npy", "cases.json"])
 @pytest.mark.parametrize("content", [None, b"", b"half"])
 def test_a_damaged_cache_is_built_again(
     tmp_path: Path, damaged: str, content: bytes | None
@@ -163,7 +245,7 @@ def test_a_cache_larger_than_the_limit_is_refused_before_anything_is_written(
     tmp_path: Path,
 ) -> None:
     with pytest.raises(MedsegError, match=r"--cache-limit: .*Raise the limit"):
-        open_(make_cases(tmp_path), tmp_path / "cache", limit=4 * 16 * 16 * 4 - 1)
+        open_(make_cases(tmp_path), tmp_path / "cache", limit=4 * 16 * 16 * 3)
     assert not (tmp_path / "cache").exists()
 
 
@@ -174,7 +256,7 @@ def test_the_least_recently_used_cache_makes_room(tmp_path: Path) -> None:
         long_ago = time.time() - 1000 + 10 * age
         os.utime(caches[size] / "cases.json", (long_ago, long_ago))
     open_(cases, folder, 18)
-    needed = 4 * 19 * 19 * 4
+    needed = 4 * 19 * 19 * 3 + 4 * 19 * 19 // 32
     held = sum(f.stat().st_size for size in (17, 18) for f in caches[size].iterdir())
     newest = open_(cases, folder, 19, limit=held + needed)
     assert entries(folder) == sorted(p.name for p in (caches[17], caches[18], newest.folder))
@@ -208,18 +290,21 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(
 
 
 @given(seed=st.integers(0, 1000), channels=st.sampled_from([1, 3]), top=st.integers(1, 256))
-@settings(deadline=None)
-def test_channel_statistics_agree_with_numpy(seed: int, channels: int, top: int) -> None:
+@settings(deadline=None, max_examples=20)
+def test_channel_statistics_agree_with_numpy(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, channels: int, top: int
+) -> None:
+    root = tmp_path_factory.mktemp("data")
     random = np.random.default_rng(seed)
-    images = random.integers(0, top, (5, 6, 6, channels), dtype=np.uint8)
-    rows = np.array([4, 0, 2])
-    mean, std = channel_statistics(images, rows)
-    chosen = images[rows] / 255
+    cases = []
+    for i in range(3):
+        image = random.integers(0, top, (6, 6, channels), dtype=np.uint8)
+        path = save(root / f"{i}.png", image if channels == 3 else image[..., 0])
+        mask = save(root / f"{i}_mask.png", disk((6, 6), radius=2))
+        cases.append(Case(str(i), File(path), File(mask)))
+    cache = open_cache(cases, list("abc"), settings_of(6, channels), root / "c", limit=GIGABYTE)
+    mean, std = cache.channel_statistics(np.array([2, 0]))
+    chosen = cache.images[[0, 2]] / 255
     assert mean == pytest.approx(chosen.mean((0, 1, 2)))
-    assert std == pytest.approx(np.maximum(chosen.std((0, 1, 2)), 1 / 255))
-
-
-def test_channel_statistics_do_not_depend_on_the_order_of_the_cases() -> None:
-    images = noise(0, (7 * 8, 8)).reshape(7, 8, 8, 3)
-    order = np.random.default_rng(0).permutation(7)
-    assert channel_statistics(images, np.arange(7)) == channel_statistics(images, order)
+    assert std == pytest.approx(np.maximum(chosen.std((0, 1, 2)), 1 / 255), abs=1e-9)
+    assert cache.channel_statistics(np.array([0, 2])) == (mean, std)

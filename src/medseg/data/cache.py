@@ -1,4 +1,10 @@
-"""Decoded, resized cases in memory-mapped arrays, so that files are decoded once."""
+"""Decoded, resized cases in files that are mapped into memory, so that files are decoded once.
+
+A cache is a folder: ``images.npy`` (N, S, S, C) uint8; ``masks.bin``, each mask's class indices
+compressed with zlib; ``offsets.npy`` (N + 1), where they lie in it; ``sums.npy`` (N, C, 2), the
+sums of the pixels and of their squares; ``cases.json``, the ids, which is written last. While it
+is built, ``progress.json`` says how many cases are done.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +15,36 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from medseg.data.case import Case, LabelMap
 from medseg.data.labels import Snap, read_classes
 from medseg.data.preprocess import resize_image, resize_mask, to_channels
 from medseg.errors import MedsegError
+from medseg.files import write_text
 
 Progress = Callable[[int, int], None]
 
 # Raise when the bytes in a cache change meaning: old caches are then rebuilt.
-FORMAT = 2
+FORMAT = 3
+
+# Masks of 256 px take 0.4 to 5 kB compressed, mostly below 2 kB; see benchmarks/results/cache.json.
+_MASK_COMPRESSION = 32
+
+# Cases between two notes of what is done; what comes after the last one is done again.
+_NOTE_EVERY = 256
 
 
 @dataclass(frozen=True)
@@ -42,6 +59,32 @@ class CacheSettings:
 
 
 @dataclass(frozen=True)
+class PackedMasks:
+    """N compressed masks.
+
+    Attributes:
+        data: the concatenated zlib streams.
+        offsets: ``(N + 1,)``, where each begins and the last ends.
+        size: S.
+    """
+
+    data: NDArray[np.uint8]
+    offsets: NDArray[np.int64]
+    size: int
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
+        """``(B, S, S)`` uint8 class indices or ``IGNORE``."""
+        masks = np.empty((len(rows), self.size, self.size), np.uint8)
+        for mask, row in zip(masks, rows, strict=True):
+            stream = self.data[self.offsets[row] : self.offsets[row + 1]]
+            mask.ravel()[:] = np.frombuffer(zlib.decompress(stream.data), np.uint8)
+        return masks
+
+
+@dataclass(frozen=True)
 class CaseCache:
     """N cases of one dataset.
 
@@ -49,19 +92,21 @@ class CaseCache:
         folder: where the arrays lie.
         ids: of the cases, in the arrays' order.
         images: ``(N, S, S, C)`` uint8, memory-mapped, read-only.
-        masks: ``(N, S, S)`` uint8 class indices or ``IGNORE``, memory-mapped, read-only.
+        masks: N masks of ``(S, S)`` uint8 class indices or ``IGNORE``.
+        sums: ``(N, C, 2)`` int64, of the pixels of each image and of their squares.
         reused: whether the arrays were found rather than made.
     """
 
     folder: Path
     ids: tuple[str, ...]
     images: NDArray[np.uint8]
-    masks: NDArray[np.uint8]
+    masks: PackedMasks
+    sums: NDArray[np.int64]
     reused: bool
 
     @property
     def bytes(self) -> int:
-        return int(self.images.nbytes + self.masks.nbytes)
+        return int(self.images.nbytes + self.masks.data.nbytes)
 
     def release(self) -> None:
         """Give the mapped pages back; they count as this process's memory from reading until then.
@@ -69,7 +114,7 @@ class CaseCache:
         The system keeps them in its file cache, so reading them again stays cheap.
         """
         if hasattr(mmap, "MADV_DONTNEED"):
-            for array in (self.images, self.masks):
+            for array in (self.images, self.masks.data):
                 if isinstance(array, np.memmap) and array.size:
                     array._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
@@ -77,6 +122,22 @@ class CaseCache:
         """Places of cases in the arrays."""
         place = {case_id: row for row, case_id in enumerate(self.ids)}
         return np.array([place[case_id] for case_id in case_ids], dtype=np.int64)
+
+    def channel_statistics(
+        self, rows: NDArray[np.int64]
+    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of each channel over the images at ``rows``, on the scale
+        0..1.
+
+        Computed from sums of integers, so the order does not matter. A deviation below 1/255 is
+        raised to it.
+        """
+        pixels = len(rows) * self.images.shape[1] * self.images.shape[2]
+        totals = self.sums[rows].sum(axis=0)
+        mean = totals[:, 0] / pixels
+        variance = totals[:, 1] / pixels - mean**2
+        std = np.sqrt(np.maximum(variance, 1))
+        return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
 
 
 def cache_key(cases: Sequence[Case], hashes: Sequence[str], settings: CacheSettings) -> str:
@@ -107,12 +168,13 @@ def open_cache(
     *,
     limit: int,
     progress: Progress | None = None,
+    waiting: Callable[[], None] | None = None,
 ) -> CaseCache:
     """Open the cache of labelled ``cases`` below ``folder``, building it when there is none.
 
     Caches not used for longest are deleted when the folder would exceed ``limit`` bytes. A build
-    happens beside its final place, so that a killed one leaves nothing that looks finished, and
-    two trainings may build the same cache at once.
+    happens beside its final place, so that a killed one leaves nothing that looks finished; the
+    next call goes on where it stopped. One process builds a cache, others wait for it.
 
     Args:
         cases: labelled cases; the arrays keep their order.
@@ -121,6 +183,7 @@ def open_cache(
         folder: holds one subfolder a cache.
         limit: bytes that all caches in ``folder`` may take.
         progress: called with (done, total).
+        waiting: called once when another process is building this cache.
 
     Raises:
         MedsegError: the cache alone exceeds ``limit``, or ``folder`` cannot be written.
@@ -128,48 +191,72 @@ def open_cache(
     """
     target = folder / cache_key(cases, hashes, settings)
     found = _read(target, reused=True)
-    if found is not None:
-        # Marks the cache as used, for make_room; a shared one may be read-only.
-        with suppress(OSError):
-            os.utime(target / "cases.json")
-        return found
-    size = settings.image_size
-    needed = len(cases) * size * size * (settings.channels + 1)
-    build = folder / f"{target.name}.{secrets.token_hex(4)}.part"
+    if found is None:
+        size = settings.image_size
+        needed = len(cases) * size * size * settings.channels
+        needed += len(cases) * size * size // _MASK_COMPRESSION
+        try:
+            _check_limit(needed, limit)
+            folder.mkdir(parents=True, exist_ok=True)
+            with _locked(target.with_suffix(".lock"), waiting):
+                found = _read(target, reused=True)
+                if found is None:
+                    _delete(target)
+                    make_room(folder, needed, limit, keep=_part(target))
+                    _build(target, cases, settings, progress)
+                    found = _read(target, reused=False)
+        except OSError as error:
+            raise MedsegError(
+                folder,
+                f"the cache of {needed / 1e9:.2f} GB could not be written "
+                f"({error.strerror or error})",
+                "Free space, or choose another folder with -o or --cache-dir",
+            ) from error
+        if found is None:
+            raise MedsegError(target, "it cannot be read back", "Choose another --cache-dir")
+    # Marks the cache as used, for make_room; a shared one may be read-only.
+    with suppress(OSError):
+        os.utime(target / "cases.json")
+    return found
+
+
+@contextmanager
+def _locked(path: Path, waiting: Callable[[], None] | None) -> Iterator[None]:
+    """Hold the lock at ``path``, which the system frees when its holder dies.
+
+    The file stays, because deleting it could free the way for two holders.
+    """
+    lock = FileLock(path)
     try:
-        _delete(target)
-        make_room(folder, needed, limit)
-        build.mkdir(parents=True)
-        _fill(build, cases, settings, progress)
-        # Fails when another process has just finished the same cache, which is then taken.
-        with suppress(OSError):
-            os.rename(build, target)
-        made = _read(target, reused=False)
-        if made is None:
-            raise OSError("it cannot be read back")
-        return made
-    except OSError as error:
-        raise MedsegError(
-            folder,
-            f"the cache of {needed / 1e9:.2f} GB could not be written ({error.strerror or error})",
-            "Free space, or choose another folder with -o or --cache-dir",
-        ) from error
+        lock.acquire(timeout=0)
+    except Timeout:
+        if waiting is not None:
+            waiting()
+        lock.acquire()
+    try:
+        yield
     finally:
-        shutil.rmtree(build, ignore_errors=True)
+        lock.release()
 
 
 def _read(folder: Path, *, reused: bool) -> CaseCache | None:
     """The finished cache in ``folder``, or None when there is none or it is damaged."""
     try:
-        return CaseCache(
-            folder=folder,
-            ids=tuple(json.loads((folder / "cases.json").read_text(encoding="utf-8"))),
-            images=np.load(folder / "images.npy", mmap_mode="r"),
-            masks=np.load(folder / "masks.npy", mmap_mode="r"),
-            reused=reused,
-        )
+        ids = tuple(json.loads((folder / "cases.json").read_text(encoding="utf-8")))
+        images = np.load(folder / "images.npy", mmap_mode="r")
+        offsets = np.load(folder / "offsets.npy")
+        sums = np.load(folder / "sums.npy")
+        data = np.memmap(folder / "masks.bin", np.uint8, "r")
     except (OSError, ValueError, EOFError):
         return None
+    fits = len(images) == len(sums) == len(offsets) - 1 == len(ids) and offsets[-1] == len(data)
+    if not fits:
+        return None
+    return CaseCache(folder, ids, images, PackedMasks(data, offsets, images.shape[1]), sums, reused)
+
+
+def _part(target: Path) -> Path:
+    return target.with_suffix(".part")
 
 
 def _delete(folder: Path) -> None:
@@ -180,24 +267,28 @@ def _delete(folder: Path) -> None:
         shutil.rmtree(doomed, ignore_errors=True)
 
 
-def make_room(folder: Path, needed: int, limit: int) -> None:
-    """Delete least recently used caches until ``needed`` more bytes fit into ``limit``.
-
-    Parts of builds that nobody has touched for a day are deleted as well.
-
-    Raises:
-        MedsegError: ``needed`` exceeds ``limit``.
-    """
+def _check_limit(needed: int, limit: int) -> None:
     if needed > limit:
         raise MedsegError(
             "--cache-limit",
             f"the cache needs {needed / 1e9:.2f} GB and may take {limit / 1e9:.2f} GB",
             "Raise the limit or lower --image-size",
         )
+
+
+def make_room(folder: Path, needed: int, limit: int, *, keep: Path | None = None) -> None:
+    """Delete least recently used caches until ``needed`` more bytes fit into ``limit``.
+
+    Builds that nobody has gone on with for a day are deleted as well, except ``keep``.
+
+    Raises:
+        MedsegError: ``needed`` exceeds ``limit``.
+    """
+    _check_limit(needed, limit)
     if not folder.is_dir():
         return
     for part in folder.glob("*.part"):
-        if time.time() - part.stat().st_mtime > 86_400:
+        if part != keep and time.time() - part.stat().st_mtime > 86_400:
             shutil.rmtree(part, ignore_errors=True)
     finished = sorted(folder.glob("*/cases.json"), key=lambda path: path.stat().st_mtime)
     sizes = {path: sum(f.stat().st_size for f in path.parent.iterdir()) for path in finished}
@@ -208,30 +299,46 @@ def make_room(folder: Path, needed: int, limit: int) -> None:
         del sizes[path]
 
 
-def _new_array(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
-    array = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
-    # Writing to a mapped file whose blocks the disk cannot give kills the process (SIGBUS);
-    # asking for them first is an OSError.
-    if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    return array
+def _build(
+    target: Path, cases: Sequence[Case], settings: CacheSettings, progress: Progress | None
+) -> None:
+    """Fill ``target``; when it is killed, the folder beside it stays to be gone on with."""
+    folder = _part(target)
+    try:
+        _fill(folder, cases, settings, progress)
+        # Renaming onto what is left of a damaged cache would fail.
+        shutil.rmtree(target, ignore_errors=True)
+        os.rename(folder, target)
+    except (OSError, MedsegError):
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _fill(
     folder: Path, cases: Sequence[Case], settings: CacheSettings, progress: Progress | None
 ) -> None:
-    size = settings.image_size
-    images = _new_array(folder / "images.npy", (len(cases), size, size, settings.channels))
-    masks = _new_array(folder / "masks.npy", (len(cases), size, size))
+    size, channels = settings.image_size, settings.channels
+    shape = (len(cases), size, size, channels)
+    done, written = _begun(folder, shape)
+    if done == 0:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        _new_array(folder / "images.npy", np.uint8, shape)
+        _new_array(folder / "sums.npy", np.int64, (len(cases), channels, 2))
+        _new_array(folder / "offsets.npy", np.int64, (len(cases) + 1,))
+        (folder / "masks.bin").touch()
+    images, sums, offsets = (
+        np.lib.format.open_memmap(folder / f"{name}.npy", "r+")
+        for name in ("images", "sums", "offsets")
+    )
 
-    def decode(row: int) -> None:
+    def decode(row: int) -> bytes:
         case = cases[row]
         assert case.mask is not None
-        image = to_channels(
-            case.image.read_image(max_pixels=settings.max_pixels), settings.channels
-        )
+        image = to_channels(case.image.read_image(max_pixels=settings.max_pixels), channels)
         images[row] = np.rint(resize_image(image, size))
+        wide = images[row].reshape(-1, channels).astype(np.int64)
+        sums[row] = np.stack([wide.sum(0), (wide**2).sum(0)], axis=1)
         classes = read_classes(
             case.mask,
             settings.labels,
@@ -239,33 +346,71 @@ def _fill(
             field_of_view=case.field_of_view,
             max_pixels=settings.max_pixels,
         )
-        masks[row] = resize_mask(classes, size)
+        return zlib.compress(resize_mask(classes, size).tobytes())
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done, _ in enumerate(pool.map(decode, range(len(cases))), start=1):
+    def note() -> None:
+        """Say what is done, once it is on the disk."""
+        masks.flush()
+        os.fsync(masks.fileno())
+        for array in (images, sums, offsets):
+            array.flush()
+        write_text(folder / "progress.json", json.dumps({"cases": done, "bytes": written}))
+
+    if progress is not None:
+        progress(done, len(cases))
+    with (folder / "masks.bin").open("r+b") as masks, ThreadPoolExecutor(os.cpu_count()) as pool:
+        masks.truncate(written)
+        masks.seek(written)
+        for mask in _in_order(pool, decode, range(done, len(cases))):
+            masks.write(mask)
+            done, written = done + 1, written + len(mask)
+            offsets[done] = written
+            if done % _NOTE_EVERY == 0:
+                note()
             if progress is not None:
                 progress(done, len(cases))
-    images.flush()
-    masks.flush()
-    (folder / "cases.json").write_text(json.dumps([case.id for case in cases]), encoding="utf-8")
+        note()
+    (folder / "progress.json").unlink()
+    write_text(folder / "cases.json", json.dumps([case.id for case in cases]))
 
 
-def channel_statistics(
-    images: NDArray[np.uint8], rows: NDArray[np.int64]
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel over ``images[rows]``, on the scale 0..1.
+def _begun(folder: Path, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Cases and mask bytes that a killed build has left; 0 and 0 when nothing can be used."""
+    try:
+        noted = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
+        done, written = int(noted["cases"]), int(noted["bytes"])
+        images = np.load(folder / "images.npy", mmap_mode="r")
+        sums = np.load(folder / "sums.npy", mmap_mode="r")
+        offsets = np.load(folder / "offsets.npy", mmap_mode="r")
+        fits = images.shape == shape and len(sums) == len(offsets) - 1 == shape[0]
+        fits = fits and (folder / "masks.bin").stat().st_size >= written == offsets[done]
+    except (OSError, ValueError, EOFError, KeyError, TypeError, IndexError):
+        return 0, 0
+    return (done, written) if fits else (0, 0)
 
-    Exact whatever the order, because it is computed from histograms. A deviation below 1/255
-    is raised to it.
-    """
-    channels = images.shape[3]
-    counts = np.zeros((channels, 256), dtype=np.int64)
-    for row in rows:
-        for channel in range(channels):
-            counts[channel] += np.bincount(images[row, :, :, channel].ravel(), minlength=256)
-    levels = np.arange(256) / 255
-    shares = counts / counts.sum(axis=1, keepdims=True)
-    mean = shares @ levels
-    variance = shares @ levels**2 - mean**2
-    std = np.sqrt(np.maximum(variance, 1 / 255**2))
-    return tuple(float(m) for m in mean), tuple(float(s) for s in std)
+
+def _in_order(
+    pool: ThreadPoolExecutor, decode: Callable[[int], bytes], rows: range
+) -> Iterator[bytes]:
+    """``decode`` of each row, in their order, a few ahead."""
+    waiting: deque[Future[bytes]] = deque()
+    source = iter(rows)
+    try:
+        for row in islice(source, 64):
+            waiting.append(pool.submit(decode, row))
+        while waiting:
+            yield waiting.popleft().result()
+            for row in islice(source, 1):
+                waiting.append(pool.submit(decode, row))
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _new_array(path: Path, dtype: Any, shape: tuple[int, ...]) -> None:
+    np.lib.format.open_memmap(path, "w+", dtype, shape)
+    # Writing to a mapped file whose blocks the disk cannot give kills the process (SIGBUS);
+    # asking for them first is an OSError.
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.markup import escape
 
-from medseg.data.cache import CacheSettings, CaseCache, channel_statistics, open_cache
+from medseg.data.cache import CacheSettings, CaseCache, open_cache
 from medseg.data.case import Case, LabelMap, Split
 from medseg.data.integrity import Survey, check_dataset
 from medseg.data.layouts import open_dataset
@@ -66,6 +66,7 @@ class Material:
             return open_cache(
                 cases, hashes, settings, folder, limit=limit,
                 progress=lambda done, total: bar.update(task, completed=done),
+                waiting=lambda: console.print("another training is building this cache; waiting"),
             )  # fmt: skip
 
     def image_hashes(self) -> dict[str, str]:
@@ -106,8 +107,7 @@ def rows_of(material: Material, cache: CaseCache) -> Rows:
     """Find the parts in the cache and measure the training cases' channels."""
     train = cache.rows([case.id for case in material.parts["train"]])
     val = cache.rows([case.id for case in material.parts["val"]])
-    mean, std = channel_statistics(cache.images, train)
-    cache.release()
+    mean, std = cache.channel_statistics(train)
     return Rows(train, val, mean, std)
 
 
