@@ -139,6 +139,8 @@ class Dataset:
         cases: sorted by id.
         labels: the declared label map, or None when it must be inferred from the masks.
         problems: what the layout itself noticed (unpaired files, duplicate stems ...).
+        folds: the published folds, each the part of every case that is not for testing; empty
+            when there are none. Cases then have no split of their own, unless for testing.
     """
 
     root: Path
@@ -147,3 +149,4 @@ class Dataset:
     cases: tuple[Case, ...]
     labels: LabelMap | None = None
     problems: Sequence[Problem] = ()
+    folds: tuple[Mapping[str, Split], ...] = ()
