@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -7,18 +8,24 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medseg.data.cache import CaseCache
+from medseg.data.cache import CaseCache, PackedMasks
 from medseg.data.loader import CachedBatch, epoch_order, ordered_batches, training_batches
 
 
 def make_cache(count: int) -> CaseCache:
     """Images and masks whose every pixel is the number of their case."""
     images = np.arange(count, dtype=np.uint8)[:, None, None, None].repeat(3, 3)
+    streams = [zlib.compress(bytes([i]) * 16) for i in range(count)]
     return CaseCache(
         folder=Path(),
         ids=tuple(f"case{i}" for i in range(count)),
         images=np.broadcast_to(images, (count, 4, 4, 3)),
-        masks=np.broadcast_to(images[..., 0], (count, 4, 4)),
+        masks=PackedMasks(
+            np.frombuffer(b"".join(streams), np.uint8),
+            np.cumsum([0, *map(len, streams)]),
+            size=4,
+        ),
+        sums=np.zeros((count, 3, 2), np.int64),
         reused=False,
     )
 
