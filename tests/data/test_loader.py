@@ -1,30 +1,33 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from medseg.data.cache import CaseCache, PackedMasks
 from medseg.data.loader import CachedBatch, epoch_order, ordered_batches, training_batches
 
 
+def pack(masks: NDArray[np.uint8]) -> PackedMasks:
+    streams = [zlib.compress(mask.tobytes()) for mask in masks]
+    data = np.frombuffer(b"".join(streams), np.uint8)
+    return PackedMasks(data, np.cumsum([0, *map(len, streams)]), size=masks.shape[1])
+
+
 def make_cache(count: int) -> CaseCache:
     """Images and masks whose every pixel is the number of their case."""
     images = np.arange(count, dtype=np.uint8)[:, None, None, None].repeat(3, 3)
-    streams = [zlib.compress(bytes([i]) * 16) for i in range(count)]
     return CaseCache(
         folder=Path(),
         ids=tuple(f"case{i}" for i in range(count)),
         images=np.broadcast_to(images, (count, 4, 4, 3)),
-        masks=PackedMasks(
-            np.frombuffer(b"".join(streams), np.uint8),
-            np.cumsum([0, *map(len, streams)]),
-            size=4,
-        ),
+        masks=pack(np.broadcast_to(images[..., 0], (count, 4, 4))),
         sums=np.zeros((count, 3, 2), np.int64),
         reused=False,
     )
@@ -116,12 +119,14 @@ def test_ordered_batches_give_every_case_once_in_order(count: int, batch_size: i
 def test_cases_read_the_same_after_their_pages_were_given_back(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (5, 8, 8, 3), dtype=np.uint8)
     np.save(tmp_path / "images.npy", pixels)
-    np.save(tmp_path / "masks.npy", pixels[..., 0])
+    packed = pack(pixels[..., 0])
+    packed.data.tofile(tmp_path / "masks.bin")
     cache = CaseCache(
         folder=tmp_path,
         ids=tuple("abcde"),
         images=np.load(tmp_path / "images.npy", mmap_mode="r"),
-        masks=np.load(tmp_path / "masks.npy", mmap_mode="r"),
+        masks=replace(packed, data=np.memmap(tmp_path / "masks.bin", np.uint8, "r")),
+        sums=np.zeros((5, 3, 2), np.int64),
         reused=True,
     )
     for _ in range(2):
