@@ -13,8 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+from medseg.data import registry
 from medseg.data.case import Case, Dataset
-from medseg.data.layouts import folders, manifest
+from medseg.data.layouts import folders, h5, h5_scribble, manifest, npz
 from medseg.errors import DataError, nearest
 
 __all__ = ["LAYOUTS", "Layout", "is_dataset", "open_dataset"]
@@ -41,7 +42,13 @@ class Layout(Protocol):
         """
 
 
-LAYOUTS: Mapping[str, Layout] = {"manifest": manifest, "folders": folders}
+LAYOUTS: Mapping[str, Layout] = {
+    "manifest": manifest,
+    "folders": folders,
+    "npz": npz,
+    "h5": h5,
+    "h5-scribble": h5_scribble,
+}
 
 _HELP = (
     "Give a folder with images/ and masks/ (optionally inside train/, val/ and test/), a folder "
@@ -51,16 +58,20 @@ _HELP = (
 
 
 def is_dataset(path: Path) -> bool:
-    """Whether some layout recognises ``path``; reading it may still fail."""
-    return any(layout.recognise(path) for layout in LAYOUTS.values())
+    """Whether some layout recognises ``path``, or it is a registered name; reading it may still
+    fail."""
+    return registry.find(path) is not None or any(
+        layout.recognise(path) for layout in LAYOUTS.values()
+    )
 
 
 def open_dataset(path: Path, *, layout: str = "auto", group_pattern: str | None = None) -> Dataset:
     """List the cases of a dataset without reading any image.
 
     Args:
-        path: a folder, or a manifest file.
-        layout: a name in ``LAYOUTS``, or ``auto`` for the one that recognises ``path``.
+        path: a folder, a manifest file, or the name of a registered dataset.
+        layout: a name in ``LAYOUTS``, or ``auto`` for the one that recognises ``path``, or that a
+            registered dataset was registered with.
         group_pattern: a regular expression searched in each case id. Its first group, or else the
             whole match, becomes the patient id.
 
@@ -70,10 +81,17 @@ def open_dataset(path: Path, *, layout: str = "auto", group_pattern: str | None 
     """
     if layout not in ("auto", *LAYOUTS):
         raise DataError("layout", f"there is no '{layout}'", nearest(layout, ("auto", *LAYOUTS)))
-    if not path.exists():
-        raise DataError(path, "does not exist", "Check the name of the dataset's folder")
+    known = registry.find(path)
+    if known is not None:
+        path = known.folder
+        layout = known.layout if layout == "auto" else layout
+        group_pattern = group_pattern or known.group_pattern
+    elif not path.exists():
+        raise registry.not_found(path)
     chosen = layout if layout != "auto" else _recognised(path)
     dataset = LAYOUTS[chosen].read(path)
+    if known is not None:
+        dataset = registry.apply(known, dataset)
     if group_pattern is None:
         return dataset
     return replace(dataset, cases=_with_patients(dataset.cases, group_pattern))

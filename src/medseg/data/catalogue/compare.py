@@ -1,0 +1,279 @@
+"""Comparing a copy of a public dataset with its entry."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from medseg.data.case import SPLITS, Case, Dataset, LabelMap
+from medseg.data.catalogue.entry import Entry
+from medseg.data.integrity import CaseFacts, Survey, check_dataset
+from medseg.data.layouts import LAYOUTS, open_dataset
+from medseg.data.registry import Registration, apply
+from medseg.errors import DataError, plural
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was compared.
+
+    Attributes:
+        what: e.g. ``"images"``.
+        published: in words; empty when the entry does not know.
+        found: in words.
+        verdict: ``unsure`` when it differs from what is unverified itself.
+    """
+
+    what: str
+    published: str
+    found: str
+    verdict: Literal["same", "differs", "unsure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A copy beside its entry.
+
+    Attributes:
+        registration: how the copy is to be read, with its differences.
+        findings: all that was compared.
+        survey: of the copy, as it will be read.
+    """
+
+    registration: Registration
+    findings: tuple[Finding, ...]
+    survey: Survey
+
+
+def compare(
+    entry: Entry,
+    folder: Path,
+    *,
+    layout: str = "auto",
+    group_pattern: str | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Read every file of a copy and hold it against its entry.
+
+    Args:
+        entry: what was published.
+        folder: the copy.
+        layout: by which it is read; ``auto`` is the entry's if it fits, else what fits.
+        group_pattern: instead of the entry's.
+        progress: called with (cases done, all cases).
+
+    Raises:
+        DataError: nothing to read.
+    """
+    folder = folder.absolute()
+    chosen = _layout(entry, folder, layout)
+    plain = _open(entry, folder, chosen)
+    findings = [_finding("layout", entry.layout, plain.layout)]
+    pattern, about_groups = _group_pattern(entry, folder, plain, group_pattern)
+    registration = Registration(
+        entry.name, folder, True, plain.layout, pattern, entry.label_map, entry.objects
+    )
+    survey = _survey(registration, progress)
+    findings += _about_labels(entry, survey, plain.labels)
+    if plain.labels is None and _has_unexpected_values(survey):
+        registration = replace(
+            registration, labels=_inferred(entry, registration, survey), objects=False
+        )
+        survey = _survey(registration, progress)
+    findings += about_groups
+    findings += _about_counts(entry, survey)
+    findings += _about_sizes(entry, survey)
+    findings += _about_split(entry, survey.dataset.cases)
+    findings += _about_errors(survey)
+    differences = tuple(_in_words(each) for each in findings if each.verdict == "differs")
+    return Comparison(replace(registration, differences=differences), tuple(findings), survey)
+
+
+def _layout(entry: Entry, folder: Path, wanted: str) -> str:
+    if wanted != "auto":
+        return wanted
+    published = LAYOUTS.get(entry.layout)
+    fits = published is not None and published.recognise(folder) is not None
+    return entry.layout if fits else "auto"
+
+
+def _open(entry: Entry, folder: Path, layout: str) -> Dataset:
+    try:
+        return open_dataset(folder, layout=layout)
+    except DataError as error:
+        raise DataError(
+            error.where,
+            error.found,
+            f"{error.remedy}. How {entry.name} must lie on disk: "
+            f"medseg data catalogue show {entry.name}",
+        ) from error
+
+
+def _group_pattern(
+    entry: Entry, folder: Path, dataset: Dataset, given: str | None
+) -> tuple[str | None, list[Finding]]:
+    """The pattern to register, and what is to be said of it."""
+    if given is not None:
+        open_dataset(folder, layout=dataset.layout, group_pattern=given)
+        return given, []
+    if entry.group_pattern is None or all(case.patient is not None for case in dataset.cases):
+        return None, []
+    try:
+        open_dataset(folder, layout=dataset.layout, group_pattern=entry.group_pattern)
+    except DataError as error:
+        return None, [Finding("groups", f"by '{entry.group_pattern}'", error.found, "differs")]
+    return entry.group_pattern, []
+
+
+def _survey(registration: Registration, progress: Progress | None) -> Survey:
+    dataset = open_dataset(
+        registration.folder,
+        layout=registration.layout,
+        group_pattern=registration.group_pattern,
+    )
+    return check_dataset(apply(registration, dataset), progress=progress)
+
+
+def _has_unexpected_values(survey: Survey) -> bool:
+    return any(problem.kind == "unexpected-values" for problem in survey.errors)
+
+
+def _inferred(entry: Entry, registration: Registration, survey: Survey) -> LabelMap | None:
+    """Labels of a copy that stores other values than published: the entry's names where there
+    are two classes, else None, as nobody knows which value is which class."""
+    dataset = open_dataset(registration.folder, layout=registration.layout)
+    labels = check_dataset(replace(dataset, labels=None)).labels
+    if labels is None or len(labels.labels) != len(entry.labels) or len(entry.labels) > 2:
+        return None
+    named = (
+        replace(label, name=published.name)
+        for label, published in zip(labels.labels, entry.labels, strict=True)
+    )
+    return replace(labels, labels=tuple(named))
+
+
+def _about_labels(entry: Entry, survey: Survey, declared: LabelMap | None) -> Iterator[Finding]:
+    published = _shown(entry.label_map)
+    if declared is not None:
+        yield _finding("labels", published, _shown(declared), entry)
+        return
+    unexpected = [p.found for p in survey.errors if p.kind == "unexpected-values"]
+    if unexpected:
+        found = f"in {plural(len(unexpected), 'mask')} other values; {unexpected[0]}"
+        yield Finding("labels", published, found, _verdict(entry, "labels"))
+        return
+    absent = [p.found for p in survey.warnings if p.kind == "absent-class"]
+    if absent:
+        yield Finding("labels", published, "; ".join(absent), "differs")
+    else:
+        yield Finding("labels", published, published, "same")
+
+
+def _about_counts(entry: Entry, survey: Survey) -> Iterator[Finding]:
+    labelled = [case for case in survey.dataset.cases if case.mask is not None]
+    count = len({case.image.files[0] for case in labelled})
+    if entry.unit == "volumes" and labelled and not any(case.image.place for case in labelled):
+        published = "" if entry.images is None else f"{entry.images} volumes"
+        yield Finding("images", published, f"{count} single slices", "differs")
+    else:
+        yield _count(entry, "images", entry.images, count)
+    patients = len({case.patient for case in labelled if case.patient is not None})
+    if patients:
+        yield _count(entry, "patients", entry.patients, patients)
+
+
+def _count(entry: Entry, what: str, published: int | None, found: int) -> Finding:
+    if published is None:
+        return Finding(what, "", str(found), "unsure")
+    if found == published:
+        return Finding(what, str(published), str(found), "same")
+    return Finding(what, str(published), str(found), _verdict(entry, what))
+
+
+def _about_sizes(entry: Entry, survey: Survey) -> Iterator[Finding]:
+    if entry.widths is None or entry.heights is None or not survey.cases:
+        return
+    sizes = [(facts.width, facts.height) for facts in survey.cases]
+    widths, heights = zip(*sizes, strict=True)
+    found = _size_words(survey.cases)
+    fits = _within(widths, entry.widths) and _within(heights, entry.heights)
+    verdict = "same" if fits else _verdict(entry, "widths")
+    yield Finding("sizes", f"{entry.size} pixels", found, verdict)
+
+
+def _within(values: tuple[int, ...], bounds: tuple[int, int]) -> bool:
+    return bounds[0] <= min(values) and max(values) <= bounds[1]
+
+
+def _size_words(cases: tuple[CaseFacts, ...]) -> str:
+    widths = sorted({facts.width for facts in cases})
+    heights = sorted({facts.height for facts in cases})
+    return (
+        " x ".join(
+            f"{each[0]}" if len(each) == 1 else f"{each[0]}..{each[-1]}"
+            for each in (widths, heights)
+        )
+        + " pixels"
+    )
+
+
+def _about_split(entry: Entry, cases: tuple[Case, ...]) -> Iterator[Finding]:
+    if entry.split is None:
+        return
+    published = ", ".join(f"{count} {part}" for part, count in entry.split.parts.items())
+    files: dict[str, set[Path]] = {part: set() for part in SPLITS}
+    nowhere = 0
+    for case in cases:
+        if case.mask is None:
+            continue
+        if case.split is None:
+            nowhere += 1
+        else:
+            files[case.split].add(case.image.files[0])
+    counts = {part: len(paths) for part, paths in files.items() if paths}
+    if not counts:
+        yield Finding("split", published, "none that medseg can apply; it draws its own", "unsure")
+        return
+    found = ", ".join(f"{count} {part}" for part, count in counts.items())
+    if nowhere:
+        found += f", {nowhere} in none"
+    same = not nowhere and counts == dict(entry.split.parts)
+    yield Finding("split", published, found, "same" if same else _verdict(entry, "split"))
+
+
+def _about_errors(survey: Survey) -> Iterator[Finding]:
+    counts = Counter(problem.kind for problem in survey.errors)
+    for kind, count in counts.items():
+        first = next(problem for problem in survey.errors if problem.kind == kind)
+        found = f"{plural(count, 'error')} ({kind}), first: {first.where}: {first.found}"
+        yield Finding("files", "readable", found, "differs")
+
+
+def _finding(what: str, published: str, found: str, entry: Entry | None = None) -> Finding:
+    if published == found:
+        return Finding(what, published, found, "same")
+    return Finding(what, published, found, _verdict(entry, what) if entry else "differs")
+
+
+def _verdict(entry: Entry, what: str) -> Literal["differs", "unsure"]:
+    return "unsure" if what in entry.unverified else "differs"
+
+
+def _in_words(finding: Finding) -> str:
+    counted = finding.found.isdigit() and finding.published.isdigit()
+    if counted and int(finding.found) < int(finding.published):
+        return f"partial copy: {finding.found} of {finding.published} {finding.what}"
+    published = f" instead of {finding.published}" if finding.published else ""
+    return f"{finding.what}: {finding.found}{published}"
+
+
+def _shown(labels: LabelMap) -> str:
+    return ", ".join(
+        f"{label.name} #{label.value:06x}" if labels.rgb else f"{label.name} {label.value}"
+        for label in labels.labels
+    )
