@@ -113,10 +113,7 @@ class CaseCache:
 
         The system keeps them in its file cache, so reading them again stays cheap.
         """
-        if hasattr(mmap, "MADV_DONTNEED"):
-            for array in (self.images, self.masks.data):
-                if isinstance(array, np.memmap) and array.size:
-                    array._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+        _give_back(self.images, self.masks.data)
 
     def rows(self, case_ids: Sequence[str]) -> NDArray[np.int64]:
         """Places of cases in the arrays."""
@@ -138,6 +135,13 @@ class CaseCache:
         variance = totals[:, 1] / pixels - mean**2
         std = np.sqrt(np.maximum(variance, 1))
         return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
+
+
+def _give_back(*arrays: NDArray[Any]) -> None:
+    """Drop mapped pages from this process's memory; what was written stays with the system."""
+    for array in arrays:
+        if hasattr(mmap, "MADV_DONTNEED") and isinstance(array, np.memmap) and array.size:
+            array._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
 
 def cache_key(cases: Sequence[Case], hashes: Sequence[str], settings: CacheSettings) -> str:
@@ -354,6 +358,7 @@ def _fill(
         os.fsync(masks.fileno())
         for array in (images, sums, offsets):
             array.flush()
+        _give_back(images)
         write_text(folder / "progress.json", json.dumps({"cases": done, "bytes": written}))
 
     if progress is not None:
