@@ -140,7 +140,7 @@ class Dataset:
         labels: the declared label map, or None when it must be inferred from the masks.
         problems: what the layout itself noticed (unpaired files, duplicate stems ...).
         folds: the published folds, each the part of every case that is not for testing; empty
-            when there are none. Cases then have no split of their own, unless for testing.
+            when there are none. With several, only test cases have a split of their own.
     """
 
     root: Path

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from medseg.data import registry
 from medseg.data.case import Case, Dataset
-from medseg.data.layouts import folders, h5, h5_scribble, manifest, npz
+from medseg.data.layouts import folders, h5, h5_scribble, manifest, nnunet, npz
 from medseg.errors import DataError, nearest
 
 __all__ = ["LAYOUTS", "Layout", "is_dataset", "open_dataset"]
@@ -48,6 +48,7 @@ LAYOUTS: Mapping[str, Layout] = {
     "npz": npz,
     "h5": h5,
     "h5-scribble": h5_scribble,
+    "nnunet": nnunet,
 }
 
 _HELP = (
