@@ -4,6 +4,7 @@ import io
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from medseg.data.case import Label, LabelMap
+from medseg.data.case import IGNORE, Label, LabelMap
 from medseg.data.io import MaskFile, read_mask
 from medseg.data.io.pixels import pack_colours
 from medseg.data.labels import (
@@ -218,3 +219,23 @@ def test_encoding_undoes_decoding(labels: LabelMap, data: st.DataObject) -> None
 def test_decoding_an_index_without_a_class_is_refused() -> None:
     with pytest.raises(ValueError, match="from 0 to 2"):
         decode_mask(np.array([[0, 2]]), BINARY)
+
+
+def test_the_ignored_value_is_no_class(tmp_path: Path) -> None:
+    labels = read_labels_file(write(tmp_path, {"background": 0, "vessel": 1, "ignore": 4}))
+    assert labels.names == ("background", "vessel")
+    assert labels.ignore == 4
+    classes = encode_mask(MaskFile(np.array([[0, 1, 4]], np.int32)), labels)
+    assert classes.tolist() == [[0, 1, IGNORE]]
+
+
+def test_an_ignored_value_alone_does_not_make_two_classes(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="declares 1 classes"):
+        read_labels_file(write(tmp_path, {"background": 0, "ignore": 4}))
+
+
+@pytest.mark.parametrize("lossy", [False, True])
+def test_an_ignored_colour_is_no_class(lossy: bool) -> None:
+    labels = replace(COLOURS, ignore=0x00FF00)
+    mask = MaskFile(np.array([[0xFF0000, 0x00FF00, 0]], np.int32), rgb=True, lossy=lossy)
+    assert encode_mask(mask, labels).tolist() == [[1, IGNORE, 0]]

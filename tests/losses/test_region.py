@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
+from medseg.data.case import IGNORE
 from medseg.losses.region import cross_entropy, dice_loss, probabilities
 
 LOSSES = [cross_entropy, dice_loss]
@@ -130,3 +133,36 @@ def test_two_softmax_classes_agree_with_one_sigmoid() -> None:
     two = torch.cat([torch.zeros_like(logits), logits], 1)
     torch.testing.assert_close(cross_entropy(two, mask), cross_entropy(logits, mask))
     torch.testing.assert_close(dice_loss(two, mask), dice_loss(logits, mask))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@given(seed=st.integers(0, 1000), classes=st.sampled_from([1, 2, 5]))
+@settings(max_examples=20, deadline=None)
+def test_what_is_predicted_for_ignored_pixels_does_not_matter(
+    loss: Callable[[Tensor, Tensor], Tensor], seed: int, classes: int
+) -> None:
+    logits, mask = sample(seed, classes)
+    mask[:, 1:3, 2:5] = IGNORE
+    other = logits.clone()
+    other[:, :, 1:3, 2:5] = 7.0
+    assert loss(logits, mask).item() == loss(other, mask).item()
+
+
+@given(seed=st.integers(0, 1000), classes=st.sampled_from([1, 2, 5]))
+@settings(max_examples=20, deadline=None)
+def test_cross_entropy_is_that_of_the_known_part(seed: int, classes: int) -> None:
+    logits, mask = sample(seed, classes)
+    expected = cross_entropy(logits[..., :4], mask[..., :4])
+    mask[..., 4:] = IGNORE
+    assert cross_entropy(logits, mask).item() == pytest.approx(expected.item())
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_an_image_of_which_nothing_is_known_teaches_nothing(
+    loss: Callable[[Tensor, Tensor], Tensor],
+) -> None:
+    logits = torch.randn(2, 3, 5, 7, requires_grad=True)
+    mask = torch.full((2, 5, 7), IGNORE, dtype=torch.uint8)
+    loss(logits, mask).backward()
+    assert logits.grad is not None
+    assert not logits.grad.any()

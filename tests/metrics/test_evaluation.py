@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from medseg.data.case import Label, LabelMap
+from medseg.data.case import IGNORE, Label, LabelMap, Region
 from medseg.data.io import write_mask
 from medseg.data.source import File
 from medseg.errors import DataError, MedsegError
@@ -72,6 +72,21 @@ def test_a_prediction_of_another_size_is_a_failure_that_names_both_sizes() -> No
     (row,) = score_case(truth, truth.T, BINARY, case="a")
     assert row.status == "size mismatch (20x30 against 30x20)"
     assert (row.truth_pixels, row.predicted_pixels, row.metrics["dice"]) == (600, 0, 0)
+
+
+def test_ignored_pixels_are_not_scored() -> None:
+    truth = np.array([[0, 1, 1, IGNORE, IGNORE]], np.uint8)
+    scores = score_case(truth, np.array([[0, 1, 1, 1, 0]], np.uint8), BINARY)
+    assert scores[0].metrics["dice"] == 1
+    assert scores[0].predicted_pixels == 2
+
+
+def test_regions_are_scored_in_place_of_the_classes_they_are_made_of() -> None:
+    regions = (Region("whole", (1, 2)), Region("core", (2,)))
+    labels = LabelMap(tuple(Label(str(i), i) for i in range(3)), regions=regions)
+    truth, claimed = np.array([[0, 1, 2, 2]], np.uint8), np.array([[0, 2, 2, 2]], np.uint8)
+    scores = {row.label: row.metrics["dice"] for row in score_case(truth, claimed, labels)}
+    assert scores == {"whole": 1.0, "core": pytest.approx(0.8)}
 
 
 def test_a_class_index_without_a_label_is_a_failure() -> None:
