@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import unicodedata
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from medseg.data.case import Dataset
 from medseg.data.layouts import open_dataset
+from medseg.data.source import File
 from medseg.errors import DataError
 
 from ..builders import dataset, disk, noise, save
@@ -71,14 +76,17 @@ def test_drive_as_published_is_read_with_its_split(tmp_path: Path) -> None:
     for part, name in (("training", "21_training"), ("test", "01_test")):
         number = name[:2]
         touch(tmp_path / part, f"images/{name}.tif", f"1st_manual/{number}_manual1.gif")
-        touch(tmp_path / part, f"mask/{name}_mask.gif")
+        touch(tmp_path / part, f"mask/{name}_mask.gif", f"2nd_manual/{number}_manual2.gif")
     found = open_dataset(tmp_path)
     assert pairs(found) == {
         "test/01_test": "01_manual1.gif",
         "training/21_training": "21_manual1.gif",
     }
     assert [case.split for case in found.cases] == ["test", "train"]
-    assert kinds(found) == ["several-mask-folders"] * 2
+    views = [case.field_of_view and case.field_of_view.path.name for case in found.cases]
+    assert views == ["01_test_mask.gif", "21_training_mask.gif"]
+    assert found.problems == ()
+    assert "field of view in training/mask/" in found.reason
 
 
 def test_nested_folders_stay_in_the_id(tmp_path: Path) -> None:
@@ -229,3 +237,233 @@ def test_a_layout_can_be_named(tmp_path: Path) -> None:
         open_dataset(tmp_path, layout="manifest")
     with pytest.raises(DataError, match="Did you mean 'folders'"):
         open_dataset(tmp_path, layout="folder")
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "split"),
+    [
+        (
+            "ISBI2016_ISIC_Part1_{}_Data",
+            "ISBI2016_ISIC_Part1_{}_GroundTruth",
+            {"Training": "train", "Test": "test"},
+        ),
+        (
+            "ISIC-2017_{}_Data",
+            "ISIC-2017_{}_Part1_GroundTruth",
+            {"Training": "train", "Validation": "val", "Test_v2": "test"},
+        ),
+        (
+            "ISIC2018_Task1-2_{}_Input",
+            "ISIC2018_Task1_{}_GroundTruth",
+            {"Training": "train", "Validation": "val", "Test": "test"},
+        ),
+    ],
+)
+def test_isic_as_published_is_read_with_its_split(
+    tmp_path: Path, images: str, masks: str, split: dict[str, str]
+) -> None:
+    for index, part in enumerate(split):
+        folder, name = images.format(part), f"ISIC_000000{index}"
+        touch(tmp_path / folder, f"{name}.jpg", f"{name}_superpixels.png", f"{folder}.csv")
+        touch(tmp_path / masks.format(part), f"{name}_segmentation.png")
+    found = open_dataset(tmp_path)
+    assert {case.id.split("/")[0]: case.split for case in found.cases} == {
+        images.format(part): name for part, name in split.items()
+    }
+    assert all(case.mask is not None for case in found.cases)
+    assert found.problems == ()
+
+
+def test_one_part_of_isic_is_no_published_split_and_may_lie_one_folder_deeper(
+    tmp_path: Path,
+) -> None:
+    for folder, name in (
+        ("ISIC2018_Task1-2_Training_Input", "ISIC_1.jpg"),
+        ("ISIC2018_Task1_Training_GroundTruth", "ISIC_1_segmentation.png"),
+    ):
+        touch(tmp_path / folder / folder, name)
+    (case,) = open_dataset(tmp_path).cases
+    assert case.split is None
+    assert case.mask is not None
+
+
+def test_busi_masks_are_united_and_its_folders_are_an_attribute(tmp_path: Path) -> None:
+    touch(tmp_path, "normal/normal (1).png", "normal/normal (1)_mask.png")
+    for kind in ("", "_mask", "_mask_1", "_mask_2"):
+        touch(tmp_path, f"benign/benign (4){kind}.png")
+    found = open_dataset(tmp_path)
+    benign, normal = found.cases
+    assert benign.mask is not None
+    assert [file.name for file in benign.mask.files] == [
+        "benign (4)_mask.png",
+        "benign (4)_mask_1.png",
+        "benign (4)_mask_2.png",
+    ]
+    assert pairs(found)["normal/normal (1)"] == "normal (1)_mask.png"
+    assert [case.attributes for case in (benign, normal)] == [
+        {"folder": "benign"},
+        {"folder": "normal"},
+    ]
+    assert {problem.kind: problem.severity for problem in found.problems} == {
+        "united-masks": "warning"
+    }
+
+
+def test_a_second_observer_is_neither_an_image_nor_the_mask(tmp_path: Path) -> None:
+    touch(tmp_path / "chase", *(f"Image_01L{kind}.png" for kind in ("", "_1stHO", "_2ndHO")))
+    assert pairs(open_dataset(tmp_path / "chase")) == {"Image_01L": "Image_01L_1stHO.png"}
+    touch(tmp_path / "two", "images/1.png", "masks/1_manual1.png", "masks/1_manual2.png")
+    found = open_dataset(tmp_path / "two")
+    assert pairs(found) == {"1": "1_manual1.png"}
+    assert found.problems == ()
+
+
+@pytest.mark.parametrize("folder", ["fov", "FOV", "Field_of_View"])
+def test_a_folder_of_fields_of_view_is_used(tmp_path: Path, folder: str) -> None:
+    touch(tmp_path, "images/a.png", "masks/a.png", "images/b.png", "masks/b.png")
+    touch(tmp_path, f"{folder}/a_fov.png")
+    found = open_dataset(tmp_path)
+    assert [case.field_of_view and case.field_of_view.path.name for case in found.cases] == [
+        "a_fov.png",
+        None,
+    ]
+    assert [problem.found for problem in found.problems] == [
+        "1 of 2 images have no field of view: b"
+    ]
+
+
+def test_a_field_of_view_without_image_is_an_error(tmp_path: Path) -> None:
+    touch(tmp_path, "images/a.png", "masks/a.png", "fov/a.png", "fov/z.png")
+    (problem,) = open_dataset(tmp_path).problems
+    assert (problem.kind, problem.severity) == ("field-of-view", "error")
+    assert "z.png" in problem.found
+
+
+def test_the_pranet_bundle_is_read_with_its_sets(tmp_path: Path) -> None:
+    touch(tmp_path, "TrainDataset/image/1.png", "TrainDataset/masks/1.png")
+    for name in ("CVC-300", "Kvasir"):
+        touch(tmp_path / "TestDataset" / name, "images/1.png", "masks/1.png")
+    found = open_dataset(tmp_path)
+    assert {case.id: case.split for case in found.cases} == {
+        "TestDataset/CVC-300/1": "test",
+        "TestDataset/Kvasir/1": "test",
+        "TrainDataset/1": "train",
+    }
+    assert [case.attributes for case in found.cases] == [{"set": "CVC-300"}, {"set": "Kvasir"}, {}]
+    assert "sets: CVC-300, Kvasir" in found.reason
+    assert list(pairs(open_dataset(tmp_path / "TestDataset"))) == ["CVC-300/1", "Kvasir/1"]
+    assert list(pairs(open_dataset(tmp_path / "TestDataset" / "Kvasir"))) == ["1"]
+
+
+def test_a_folder_of_datasets_is_no_dataset(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        touch(tmp_path / name, "images/1.png", "masks/1.png")
+    with pytest.raises(DataError, match="not a dataset"):
+        open_dataset(tmp_path)
+
+
+def test_a_single_class_folder_is_the_mask(tmp_path: Path) -> None:
+    touch(tmp_path, "images/a.png", "images/b.png", "masks/0/a.png", "masks/0/b.png")
+    found = open_dataset(tmp_path)
+    assert [case.mask for case in found.cases] == [
+        File(tmp_path / "masks" / "0" / f"{name}.png") for name in "ab"
+    ]
+    assert found.labels is None
+
+
+def test_class_folders_become_classes(tmp_path: Path) -> None:
+    save(tmp_path / "images" / "a.png", noise())
+    save(tmp_path / "masks" / "0" / "a.png", disk(radius=6))
+    save(tmp_path / "masks" / "1" / "a.png", disk(radius=3))
+    save(tmp_path / "images" / "b.png", noise(1))
+    save(tmp_path / "masks" / "1" / "b.png", disk(radius=3))
+    found = open_dataset(tmp_path)
+    first, second = (case.mask and case.mask.read_mask().values for case in found.cases)
+    expected = np.maximum(disk(value=1, radius=6), disk(value=2, radius=3))
+    assert np.array_equal(first, expected)
+    assert np.array_equal(second, disk(value=2, radius=3))
+    assert found.labels is not None
+    assert found.labels.values == (0, 1, 2)
+    assert "2 classes" in found.reason
+
+
+def test_numbered_folders_on_both_sides_are_ordinary_folders(tmp_path: Path) -> None:
+    touch(tmp_path, "images/0/a.png", "masks/0/a.png")
+    assert pairs(open_dataset(tmp_path)) == {"0/a": "a.png"}
+
+
+@pytest.mark.parametrize(("images", "masks"), [("img_dir", "ann_dir"), ("images", "masks")])
+def test_mmsegmentation_and_ultralytics_folders_are_a_published_split(
+    tmp_path: Path, images: str, masks: str
+) -> None:
+    for part in ("train", "val"):
+        touch(tmp_path, f"{images}/{part}/{part}.jpg", f"{masks}/{part}/{part}.png")
+    found = open_dataset(tmp_path)
+    assert {case.id: case.split for case in found.cases} == {
+        "train/train": "train",
+        "val/val": "val",
+    }
+
+
+def test_patients_csv_gives_patients_and_attributes(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{d}/{s}.png" for d in ("images", "masks") for s in ("a", "b", "s/c")))
+    (tmp_path / "patients.csv").write_text("case,patient,sex\na,p,f\nb,p,\ns/c,,m\n")
+    found = open_dataset(tmp_path)
+    assert [case.patient for case in found.cases] == ["p", "p", None]
+    assert [case.attributes["sex"] for case in found.cases] == ["f", "", "m"]
+    assert found.problems == ()
+
+
+def test_patients_csv_with_mistakes_is_reported(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{d}/{s}.png" for d in ("images", "masks") for s in "ab"))
+    (tmp_path / "patients.csv").write_text("case,patient\na,p\na,q\nz,p\n")
+    problems = open_dataset(tmp_path).problems
+    assert {problem.kind for problem in problems} == {"patients-file"}
+    assert [problem.where.rpartition("line ")[2] for problem in problems[:2]] == ["3", "4"]
+    assert [problem.severity for problem in problems] == ["error", "error", "warning"]
+
+
+@pytest.mark.parametrize(
+    ("content", "severity"),
+    [(b"name,age\na,3\n", "warning"), (b"case,patient\na,p,x\n", "error"), (b"\xff", "error")],
+)
+def test_a_patients_csv_that_cannot_be_used_is_a_problem(
+    tmp_path: Path, content: bytes, severity: str
+) -> None:
+    (dataset(tmp_path) / "patients.csv").write_bytes(content)
+    found = open_dataset(tmp_path)
+    assert [(each.kind, each.severity) for each in found.problems] == [("patients-file", severity)]
+    assert len(found.cases) == 4
+
+
+FOLDERS = (
+    "images",
+    "masks",
+    "mask",
+    "1st_manual",
+    "fov",
+    "train",
+    "TestDataset",
+    "masks/0",
+    "0",
+    "",
+)
+NAMES = ("a", "a_mask", "a_mask_1", "b", "b_mask_2", "a_training", "a_manual2", "\udcff", "0")
+
+
+@given(
+    st.lists(
+        st.tuples(st.lists(st.sampled_from(FOLDERS), max_size=3), st.sampled_from(NAMES)),
+        max_size=8,
+    ),
+    st.sampled_from(["", "case,patient\na,p\n", "a\n", "\0"]),
+)
+def test_whatever_lies_in_folders_is_read_or_explained(
+    tmp_path_factory: pytest.TempPathFactory, files: list[tuple[list[str], str]], text: str
+) -> None:
+    root = tmp_path_factory.mktemp("fuzzed")
+    for name in ("patients.csv", "train.txt") if text else ():
+        (root / name).write_text(text)
+    touch(root, *("/".join([*folders, f"{name}.png"]) for folders, name in files))
+    with suppress(DataError):
+        open_dataset(root)

@@ -1,27 +1,42 @@
 """A CSV file that lists images and masks.
 
-Columns, in any order: ``image``; ``mask`` (empty for an unlabelled case); optionally ``patient``,
-``split`` and ``id``; all others become attributes. Paths are relative to the file's folder. The
-separator is a comma or a semicolon, the encoding UTF-8.
+Columns, in any order and any case: ``image``; optionally ``mask`` (an empty cell is an unlabelled
+case), ``patient``, ``split``, ``id`` and ``field_of_view``; all others become attributes. A cell
+``a.png|b.png`` names several files: the channels of an image, or masks that are united. Paths are
+relative to the file's folder. The separator is a comma or a semicolon, the encoding UTF-8.
+
+Other tools' columns are understood where the column of the first name is absent: ``ALIASES``, and
+GaNDLF's ``SubjectID``, ``Channel_0``, ``Channel_1`` ... and ``Label``.
 """
 
 from __future__ import annotations
 
-import csv
-import io
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from medseg.data.case import Case, Dataset, Problem
-from medseg.data.expand import Subject, expand
+from medseg.data.case import Dataset, Problem
+from medseg.data.expand import Subject
+from medseg.data.io import is_image_file
+from medseg.data.layouts.declared import expand_all, find_file, printable, safe_id
 from medseg.data.layouts.names import SPLIT_NAMES, labels_beside, nfc
+from medseg.data.layouts.tables import Table, read_table
 from medseg.errors import DataError
 
 NAME = "manifest"
 DECLARED = True
 FILE_NAME = "manifest.csv"
-_REQUIRED = ("image", "mask")
-_KNOWN = (*_REQUIRED, "patient", "split", "id")
+SEPARATOR = "|"
+ALIASES: Mapping[str, tuple[str, ...]] = {
+    "image": ("images", "img", "image_path", "img_path", "image_file", "filename"),
+    "mask": ("masks", "mask_path", "mask_file", "segmentation", "seg", "label_path", "label"),
+    "patient": ("patient_id", "patientid", "subject", "subject_id", "subjectid"),
+    "split": ("subset",),
+    "id": ("case", "case_id"),
+    "field_of_view": ("fov",),
+}
+_CHANNEL = re.compile(r"channel_(\d+)")
 
 
 def recognise(root: Path) -> str | None:
@@ -42,9 +57,9 @@ def read(root: Path) -> Dataset:
             root, "is not a CSV file or a folder with a manifest.csv", "Name the CSV file"
         )
     rows = _rows(path)
-    cases: dict[str, Case] = {}
+    subjects: dict[str, Subject] = {}
     lines: dict[str, int] = {}
-    images: dict[Path, int] = {}
+    images: dict[tuple[Path, ...], int] = {}
     problems: list[Problem] = []
     for number, row in rows:
         where = f"{path}, line {number}"
@@ -52,24 +67,23 @@ def read(root: Path) -> Dataset:
         problems += wrong
         if subject is None:
             continue
-        image = subject.images[0]
-        if image in images:
-            problems.append(_twice(where, f"the image {row['image']}", images[image]))
+        files = tuple(subject.images)
+        if files in images:
+            problems.append(_twice(where, f"the image {row['image']}", images[files]))
         elif subject.id in lines:
             problems.append(_twice(where, f"the id '{subject.id}'", lines[subject.id]))
         else:
-            expanded, wrong = expand(subject)
-            problems += wrong
-            cases |= {case.id: case for case in expanded}
-            lines[subject.id] = images[image] = number
+            subjects[subject.id] = subject
+            lines[subject.id] = images[files] = number
+    cases, _, wrong = expand_all(subjects.values())
+    problems += wrong
     if not cases:
         first = f"; first: {problems[0].where}: {problems[0].found}" if problems else ""
         raise DataError(
             path, f"none of its {len(rows)} rows can be used{first}", "Correct the rows"
         )
-    ordered = tuple(cases[key] for key in sorted(cases))
     reason = recognise(root) or ""
-    return Dataset(root, NAME, reason, ordered, labels_beside(path.parent), tuple(problems))
+    return Dataset(root, NAME, reason, tuple(cases), labels_beside(path.parent), tuple(problems))
 
 
 def _manifest(root: Path) -> Path | None:
@@ -79,63 +93,87 @@ def _manifest(root: Path) -> Path | None:
     return path if path.is_file() else None
 
 
-def _rows(path: Path) -> list[tuple[int, Mapping[str, str]]]:
-    """Line numbers and rows, with trimmed cells and lower-case column names."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(path, f"cannot be read ({error})", "Save it as CSV in UTF-8") from error
-    heading = text.split("\n", 1)[0]
-    delimiter = ";" if heading.count(";") > heading.count(",") else ","
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    columns = [cell.strip().lower() for cell in next(reader, [])]
-    for column in _REQUIRED:
-        if column not in columns:
-            raise DataError(
-                path,
-                f"has no column '{column}', only: {', '.join(columns) or 'nothing'}",
-                "The first line must name the columns image and mask; patient, split and id are "
-                "optional",
-            )
-    repeated = sorted({column for column in columns if columns.count(column) > 1})
-    if repeated:
-        raise DataError(path, f"the column '{repeated[0]}' occurs twice", "Keep one of them")
-    rows: list[tuple[int, Mapping[str, str]]] = []
-    for cells in reader:
-        if not any(cell.strip() for cell in cells):
+def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """Line numbers and rows, their columns under the names of this layout."""
+    table = read_table(path)
+    names = _column_names(table)
+    channels = sorted(
+        (int(match[1]), column)
+        for column in table.columns
+        if (match := _CHANNEL.fullmatch(column)) is not None
+    )
+    if "image" in names.values():
+        channels = []
+    elif not channels:
+        raise DataError(
+            path,
+            f"has no column 'image', only: {', '.join(table.columns) or 'nothing'}",
+            "The first line must name the column image; mask, patient, split, id and field_of_view "
+            "are optional",
+        )
+    rows = []
+    for number, cells in table.rows:
+        row = {names.get(column, column): cell for column, cell in cells.items()}
+        listed = [row.pop(column) for _, column in channels]
+        if channels:
+            row["image"] = SEPARATOR.join(filter(None, listed))
+        rows.append((number, row))
+    return _with_subject_ids(table, rows)
+
+
+def _column_names(table: Table) -> dict[str, str]:
+    """What each column is called here, where that differs or matters."""
+    names = {}
+    for name, aliases in ALIASES.items():
+        known = [column for column in (name, *aliases) if column in table.columns]
+        if name == "mask" and known[:1] == ["label"] and not _names_files(table, "label"):
             continue
-        if len(cells) > len(columns):
-            raise DataError(
-                path,
-                f"line {reader.line_num} has {len(cells)} cells for {len(columns)} columns",
-                "Put cells that hold the separator in quotes",
-            )
-        trimmed = [cell.strip() for cell in cells] + [""] * (len(columns) - len(cells))
-        rows.append((reader.line_num, dict(zip(columns, trimmed, strict=True))))
-    return rows
+        if known:
+            names[known[0]] = name
+    return names
+
+
+def _names_files(table: Table, column: str) -> bool:
+    """Whether a column holds files rather than, say, diagnoses."""
+    return any(is_image_file(Path(row[column])) for _, row in table.rows)
+
+
+def _with_subject_ids(
+    table: Table, rows: list[tuple[int, dict[str, str]]]
+) -> list[tuple[int, dict[str, str]]]:
+    """GaNDLF's ``SubjectID`` names the case as long as no subject has two rows."""
+    if "subjectid" not in table.columns or "id" in table.columns:
+        return rows
+    ids = [cells["subjectid"] for _, cells in table.rows]
+    if len(set(ids)) < len(ids):
+        return rows
+    return [(number, {**row, "id": each}) for (number, row), each in zip(rows, ids, strict=True)]
 
 
 def _subject(
     folder: Path, row: Mapping[str, str], where: str
 ) -> tuple[Subject | None, list[Problem]]:
     problems = []
-    if not row["image"]:
+    if not row["image"].strip(f"{SEPARATOR} "):
         problems.append(
             Problem("error", "manifest-row", where, "names no image", "Fill the column image")
         )
-    files: dict[str, Path | None] = {}
-    for column in _REQUIRED:
-        files[column] = _find(folder, row[column])
-        if row[column] and files[column] is None:
-            problems.append(
-                Problem(
-                    "error",
-                    "missing-file",
-                    where,
-                    f"the {column} {row[column]} does not exist",
-                    f"Paths are relative to {folder}",
-                )
+    files: dict[str, list[Path]] = {}
+    for column in ("image", "mask", "field_of_view"):
+        files[column], absent = _find(folder, row.get(column, ""))
+        problems += [
+            Problem(
+                "error",
+                "missing-file",
+                where,
+                f"the {column.replace('_', ' ')} {printable(name)} does not exist",
+                f"Paths are relative to {folder}",
             )
+            for name in absent
+        ]
+    if len(files["field_of_view"]) > 1:
+        found = "names several files as field of view"
+        problems.append(Problem("error", "manifest-row", where, found, "Name one"))
     given = PurePosixPath(row.get("id", ""))
     if given.is_absolute() or ".." in given.parts:
         problems.append(
@@ -154,44 +192,35 @@ def _subject(
                 "error",
                 "unknown-split",
                 where,
-                f"the split is '{row['split']}'",
+                f"the split is '{printable(row['split'])}'",
                 "Allowed: train, val, test or nothing",
             )
         )
-    image = files["image"]
-    if problems or image is None:
+    if problems:
         return None, problems
-    mask = files["mask"]
     subject = Subject(
-        id=nfc(row.get("id") or _id_from_path(row["image"])),
-        images=[image],
-        masks=[mask] if mask is not None else [],
+        id=nfc(row.get("id", "")) or safe_id(row["image"].split(SEPARATOR)[0]),
+        images=files["image"],
+        masks=files["mask"],
         patient=row.get("patient") or None,
         split=split,
-        attributes={column: cell for column, cell in row.items() if column not in _KNOWN},
+        attributes={column: cell for column, cell in row.items() if column not in ALIASES},
     )
-    return subject, []
+    view = files["field_of_view"]
+    return replace(subject, field_of_view=view[0]) if view else subject, []
 
 
-def _id_from_path(image: str) -> str:
-    """The path without suffix, drive, leading ``/`` and ``..``: masks are written under this name,
-    which must not leave their folder."""
-    parts = PurePosixPath(image.replace("\\", "/")).with_suffix("").parts
-    return "/".join(part for part in parts if part not in ("/", "//", "..") and ":" not in part)
-
-
-def _find(folder: Path, name: str) -> Path | None:
-    """The listed file, also when the disk spells its name in another Unicode form."""
-    if not name:
-        return None
-    path = folder / name.replace("\\", "/")
-    if path.is_file():
-        return path
-    if not path.parent.is_dir():
-        return None
-    return next(
-        (entry for entry in path.parent.iterdir() if nfc(entry.name) == nfc(path.name)), None
-    )
+def _find(folder: Path, cell: str) -> tuple[list[Path], list[str]]:
+    """The files that a cell names, and the names that no file has."""
+    if not cell:
+        return [], []
+    whole = find_file(folder, cell)
+    if whole is not None:
+        return [whole], []
+    names = [name.strip() for name in cell.split(SEPARATOR) if name.strip()]
+    found = [find_file(folder, name) for name in names]
+    absent = [name for name, path in zip(names, found, strict=True) if path is None]
+    return [path for path in found if path is not None], absent
 
 
 def _twice(where: str, what: str, line: int) -> Problem:
