@@ -1,0 +1,328 @@
+"""What targets share: the things to write, their names, and writing images and masks."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import threading
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from medseg.data.case import IGNORE, SPLITS, Case, LabelMap, Split
+from medseg.data.integrity import Survey
+from medseg.data.io import IMAGE_SUFFIXES
+from medseg.data.io.pixels import unpack_colours
+from medseg.data.labels import IGNORED, LABELS_FILE, encode_mask
+from medseg.data.source import Channels, File, Source
+from medseg.errors import DataError, plural
+from medseg.files import write_text
+
+_MAX_WORKERS = 8
+_Result = TypeVar("_Result")
+
+# Windows has no such characters and names in file names; hidden files are not read.
+_FORBIDDEN = re.compile(r'[<>:"\\|?*\x00-\x1f\x7f]')
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+_LONGEST = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A picture to be written.
+
+    Attributes:
+        id: of the case.
+        case: the case.
+    """
+
+    id: str
+    case: Case
+
+
+@dataclass(slots=True)
+class Job:
+    """One conversion.
+
+    Attributes:
+        folder: to write into.
+        survey: of the dataset.
+        labels: its classes.
+        items: what is to be written, by id.
+        progress: called with (done, all).
+        notes: what was renamed, left out or could not be kept.
+        copied: image files copied as they are.
+        encoded: image files written anew.
+        cases: cases written.
+    """
+
+    folder: Path
+    survey: Survey
+    labels: LabelMap
+    items: Sequence[Item]
+    progress: Callable[[int, int], None] | None = None
+    notes: list[str] = field(default_factory=list)
+    copied: int = 0
+    encoded: int = 0
+    cases: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def each(self, write: Callable[[Item], _Result]) -> list[_Result]:
+        """Call ``write`` for every item, several at a time; the results in the items' order."""
+        results = []
+        with ThreadPoolExecutor(min(_MAX_WORKERS, os.cpu_count() or 1)) as pool:
+            try:
+                for done, result in enumerate(pool.map(write, self.items), start=1):
+                    results.append(result)
+                    self.cases += 1
+                    if self.progress is not None:
+                        self.progress(done, len(self.items))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        return results
+
+    def count(self, *, copied: bool) -> None:
+        with self._lock:
+            self.copied += copied
+            self.encoded += not copied
+
+    def leave_out(self, kept: Sequence[Item], why: str) -> None:
+        """Go on with ``kept``, all of them labelled but for reasons of the target, and say so."""
+        left = plural(len(self.items) - len(kept), "unlabelled case")
+        self.notes.append(f"{left} left out: {why}")
+        self.items = kept
+
+    def split_of(self) -> dict[str, Split]:
+        """The published part of every item by its id; empty without a published split."""
+        given = {item.id: item.case.split for item in self.items if item.case.split is not None}
+        if given and len(given) < len(self.items):
+            self.notes.append(
+                f"{plural(len(self.items) - len(given), 'case')} in no part of the published split "
+                "joined the training part"
+            )
+        return {item.id: given.get(item.id) or "train" for item in self.items} if given else {}
+
+
+def collect(survey: Survey) -> list[Item]:
+    """What is to be written of a dataset."""
+    return [Item(case.id, case) for case in survey.dataset.cases]
+
+
+def is_safe(name: str) -> bool:
+    """Whether any file system takes ``name``, a path with ``/``, and a layout finds it there."""
+    return all(
+        part == part.strip()
+        and not part.startswith((".", "#"))
+        and not part.endswith(".")
+        and not _FORBIDDEN.search(part)
+        and not _RESERVED.fullmatch(part)
+        and 0 < len(part.encode()) <= _LONGEST
+        for part in name.split("/")
+    )
+
+
+def plain_names(ids: Iterable[str]) -> dict[str, str]:
+    """A name of ASCII letters, digits, ``.``, ``-`` and ``_`` for each id, unique in any case."""
+    taken: set[str] = set()
+    names = {}
+    for case_id in ids:
+        ascii_id = unicodedata.normalize("NFKD", case_id).encode("ascii", "ignore").decode()
+        base = re.sub(r"[^A-Za-z0-9._-]+", "_", ascii_id).strip("._")[:_LONGEST] or "case"
+        if _RESERVED.fullmatch(base):
+            base = f"case_{base}"
+        name, count = base, 1
+        while name.lower() in taken:
+            count += 1
+            name = f"{base}_{count}"
+        taken.add(name.lower())
+        names[case_id] = name
+    return names
+
+
+def path_names(ids: Sequence[str]) -> dict[str, str]:
+    """The ids themselves where they can be paths side by side, else plain names."""
+    if all(map(is_safe, ids)) and len({case_id.lower() for case_id in ids}) == len(ids):
+        return {case_id: case_id for case_id in ids}
+    return plain_names(ids)
+
+
+def write_image(job: Job, source: Source, stem: Path) -> Path:
+    """Copy or encode an image of 1 or 3 channels; the path written is ``stem`` with a suffix.
+
+    Raises:
+        DataError: an image of another number of channels.
+    """
+    return _written(job, source, stem, _as_picture)
+
+
+def write_channels(job: Job, source: Source, stem: Path) -> list[Path]:
+    """As :func:`write_image`, with one file a channel when channels lie in several files, or when
+    there are not 1 or 3."""
+    if isinstance(source, Channels):
+        return [
+            write_image(job, part, numbered(stem, index)) for index, part in enumerate(source.parts)
+        ]
+    if isinstance(source, File):
+        return [write_image(job, source, stem)]
+    image = source.read_image()
+    if image.shape[2] in (1, 3):
+        return [write_image(job, source, stem)]
+    paths = []
+    for index in range(image.shape[2]):
+        paths.append(numbered(stem, index).with_name(f"{numbered(stem, index).name}.png"))
+        save_png(paths[-1], image[..., index])
+        job.count(copied=False)
+    return paths
+
+
+def write_mask(job: Job, source: Source, stem: Path) -> Path:
+    """Copy or encode a mask with its stored values; the path written is ``stem`` with a suffix."""
+    file = source.read_mask()
+    if isinstance(source, File) and not file.lossy and _keeps_suffix(source.file):
+        return _copied(source.file, stem)
+    classes = encode_mask(file, job.labels, where=source)
+    path = stem.with_name(f"{stem.name}.png")
+    save_png(path, stored(classes, job.labels))
+    return path
+
+
+def write_view(source: Source, stem: Path) -> Path:
+    """Copy or encode a field of view."""
+    file = source.read_mask()
+    if isinstance(source, File) and not file.lossy and _keeps_suffix(source.file):
+        return _copied(source.file, stem)
+    path = stem.with_name(f"{stem.name}.png")
+    save_png(path, np.where(file.values > (127 if file.lossy else 0), 255, 0).astype(np.uint8))
+    return path
+
+
+def stored(classes: NDArray[np.uint8], labels: LabelMap) -> NDArray[Any]:
+    """Class indices as mask files store them: (H, W) uint8 or uint16, or (H, W, 3) uint8."""
+    table = np.zeros(256, np.int32)
+    table[: len(labels.values)] = labels.values
+    if labels.ignore is not None:
+        table[IGNORE] = labels.ignore
+    values = table[classes]
+    if labels.rgb:
+        return unpack_colours(values)
+    return values.astype(np.uint16 if table.max() > 255 else np.uint8)
+
+
+def save_png(path: Path, pixels: NDArray[Any]) -> None:
+    """Write (H, W) uint8 or uint16, or (H, W, 3) uint8."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, format="PNG")
+
+
+def write_labels(job: Job) -> None:
+    """Write ``labels.json``.
+
+    Raises:
+        DataError: a class is called as that file calls what is ignored.
+    """
+    labels = job.labels
+    reserved = [label.name for label in labels.labels if label.name.lower() == IGNORED]
+    if reserved:
+        raise DataError(
+            job.survey.dataset.root,
+            f"a class is called '{reserved[0]}', which {LABELS_FILE} keeps for unknown pixels",
+            "Rename the class",
+        )
+    pairs = [(label.name, label.value) for label in labels.labels]
+    if labels.ignore is not None:
+        pairs.append((IGNORED, labels.ignore))
+    if labels.regions:
+        names = ", ".join(region.name for region in labels.regions)
+        job.notes.append(f"regions not kept, as {LABELS_FILE} has no place for them: {names}")
+    coded = {
+        name: unpack_colours(np.array(value)).tolist() if labels.rgb else value
+        for name, value in pairs
+    }
+    write_json(job.folder / LABELS_FILE, coded)
+
+
+def write_json(path: Path, content: object) -> None:
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write a CSV file."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    write_text(path, table.getvalue())
+
+
+def attribute_names(items: Sequence[Item]) -> list[str]:
+    return sorted({name for item in items for name in item.case.attributes})
+
+
+def by_part(split: dict[str, Split]) -> dict[Split, list[str]]:
+    """Ids by their part, parts without a case left out."""
+    parts: dict[Split, list[str]] = {}
+    for part in SPLITS:
+        ids = [case_id for case_id, given in split.items() if given == part]
+        if ids:
+            parts[part] = ids
+    return parts
+
+
+def note_renamed(job: Job, names: dict[str, str], where: str) -> None:
+    renamed = [(case_id, name) for case_id, name in names.items() if case_id != name]
+    if renamed:
+        job.notes.append(
+            f"{plural(len(renamed), 'case')} renamed, e.g. '{renamed[0][0]}' to "
+            f"'{renamed[0][1]}'; {where}"
+        )
+
+
+def numbered(stem: Path, index: int) -> Path:
+    """``NAME_0002``, as nnU-Net numbers channels."""
+    return stem.with_name(f"{stem.name}_{index:04d}")
+
+
+def _as_picture(source: Source) -> NDArray[np.uint8]:
+    image = source.read_image()
+    if image.shape[2] not in (1, 3):
+        raise DataError(
+            source,
+            f"has {image.shape[2]} channels; an image file of this layout holds 1 or 3",
+            "Convert to nnunet, datalist or manifest, which keep channels in files of their own",
+        )
+    return image[..., 0] if image.shape[2] == 1 else image
+
+
+def _written(
+    job: Job, source: Source, stem: Path, decode: Callable[[Source], NDArray[np.uint8]]
+) -> Path:
+    if isinstance(source, File) and _keeps_suffix(source.file):
+        job.count(copied=True)
+        return _copied(source.file, stem)
+    path = stem.with_name(f"{stem.name}.png")
+    save_png(path, decode(source))
+    job.count(copied=False)
+    return path
+
+
+def _keeps_suffix(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def _copied(path: Path, stem: Path) -> Path:
+    target = stem.with_name(f"{stem.name}{path.suffix.lower()}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, target)
+    return target

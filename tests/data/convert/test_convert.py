@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from data.builders import noise, save
+from medseg.data.case import Case
+from medseg.data.convert import TARGETS, convert_dataset
+from medseg.data.integrity import Survey, check_dataset
+from medseg.data.labels import read_classes
+from medseg.data.layouts import open_dataset
+
+LAYOUT_OF = {target: "folders" if target == "images-masks" else target for target in TARGETS}
+READABLE = ("images-masks", "manifest", "nnunet")
+
+
+def surveyed(root: Path, layout: str = "auto") -> Survey:
+    survey = check_dataset(open_dataset(root, layout=layout), workers=1)
+    assert not survey.errors
+    return survey
+
+
+def original_ids(root: Path) -> Mapping[str, str]:
+    """A converted dataset's names of cases that got new ones, and their ids before."""
+    declaration, table = root / "dataset.json", root / "patients.csv"
+    if declaration.exists():
+        ids: Mapping[str, str] = json.loads(declaration.read_text("utf-8"))["medseg"]["ids"]
+        return ids
+    if table.exists():
+        with table.open(encoding="utf-8", newline="") as file:
+            return {
+                row["case"]: row.get("original_id", row["case"]) for row in csv.DictReader(file)
+            }
+    return {}
+
+
+def content(case: Case, survey: Survey) -> tuple[bytes, bytes | None]:
+    """A case's pixels and classes, grey also where three channels are equal."""
+    assert survey.labels is not None
+    image = case.image.read_image()
+    if image.shape[2] == 1 and survey.channels == 3:
+        image = np.repeat(image, 3, axis=2)
+    if survey.channels == 1:
+        image = image[..., :1]
+    pixels = image.tobytes() + str(image.shape).encode()
+    if case.mask is None:
+        return pixels, None
+    classes = read_classes(case.mask, survey.labels, field_of_view=case.field_of_view)
+    return pixels, classes.tobytes()
+
+
+def known(case: Case) -> dict[str, str]:
+    return {key: value for key, value in case.attributes.items() if value and key != "original_id"}
+
+
+def same_cases(before: Survey, after: Survey, ids: Mapping[str, str]) -> None:
+    """Both have the same cases: ids, pixels, classes, patients, attributes and parts."""
+    renamed = [replace(case, id=ids.get(case.id, case.id)) for case in after.dataset.cases]
+    assert {case.id for case in before.dataset.cases} == {case.id for case in renamed}
+    by_id = {case.id: case for case in renamed}
+    for case in before.dataset.cases:
+        other = by_id[case.id]
+        assert content(case, before) == content(other, after)
+        assert (case.patient, case.split) == (other.patient, other.split)
+        assert known(case) == known(other)
+    assert before.labels is not None
+    assert after.labels is not None
+    assert before.labels.names == after.labels.names
+    assert before.channels == after.channels
+
+
+def manifest(
+    root: Path,
+    rows: list[Mapping[str, str]],
+    images: list[NDArray[np.uint8]],
+    masks: list[NDArray[np.uint8] | None],
+    names: Mapping[str, int | list[int]],
+) -> Path:
+    """A dataset with everything a case may have."""
+    columns = ["image", "mask", *sorted({key for row in rows for key in row})]
+    lines = [",".join(columns)]
+    for index, (row, image, mask) in enumerate(zip(rows, images, masks, strict=True)):
+        save(root / f"i{index}.png", image)
+        if mask is not None:
+            save(root / f"m{index}.png", mask)
+        cells = [f"i{index}.png", "" if mask is None else f"m{index}.png"]
+        lines.append(",".join([*cells, *(f'"{row.get(key, "")}"' for key in columns[2:])]))
+    (root / "manifest.csv").write_text("\n".join(lines), "utf-8")
+    (root / "labels.json").write_text(json.dumps(names), "utf-8")
+    return root
+
+
+@st.composite
+def datasets(draw: st.DrawFn) -> dict[str, object]:
+    """The arguments of :func:`manifest`."""
+    count = draw(st.integers(2, 4))
+    published = draw(st.booleans())
+    has_patients = draw(st.booleans())
+    channels = draw(st.sampled_from((1, 3)))
+    values = draw(st.sampled_from(({"background": 0, "a": 255}, {"background": 0, "a": 7, "b": 3})))
+    codes = list(values.values())
+    if draw(st.booleans()):
+        values = {**values, "ignore": 99}
+        codes.append(99)
+    name = st.text("ab0 _-.é/", min_size=1, max_size=6).map(str.strip).filter(valid)
+    ids = draw(st.lists(name, min_size=count, max_size=count, unique_by=str.lower))
+    rows, images, masks = [], [], []
+    for index, case_id in enumerate(ids):
+        seed = draw(st.integers(0, 9))
+        rng = np.random.default_rng((index, seed))
+        size = (int(rng.integers(2, 6)), int(rng.integers(2, 6)))
+        row = {"id": case_id, "site": draw(st.sampled_from(("", "north", "süd")))}
+        if published:
+            row["split"] = ("train", "val", "test", "train")[index]
+        if has_patients:
+            row["patient"] = draw(st.sampled_from(("p1", "p2"))) + row.get("split", "")
+        rows.append(row)
+        images.append(noise(seed * 10 + index, size, channels))
+        mask = rng.choice(codes, size).astype(np.uint8)
+        mask.flat[0] = codes[1]
+        masks.append(mask)
+    return {"rows": rows, "images": images, "masks": masks, "names": values}
+
+
+def valid(name: str) -> bool:
+    parts = name.split("/")
+    return all(part.strip() == part and part.strip(".") and part[0] != "." for part in parts)
+
+
+@pytest.mark.parametrize("target", READABLE)
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(made=datasets())
+def test_a_converted_dataset_is_the_same_dataset(
+    tmp_path_factory: pytest.TempPathFactory, target: str, made: dict[str, object]
+) -> None:
+    folder = tmp_path_factory.mktemp("convert")
+    before = surveyed(manifest(folder / "in", **made))  # type: ignore[arg-type]
+    convert_dataset(before, target, folder / "out")
+    after = surveyed(folder / "out", LAYOUT_OF[target])
+    same_cases(before, after, original_ids(folder / "out"))
+    convert_dataset(after, "images-masks", folder / "back")
+    same_cases(
+        after,
+        surveyed(folder / "back", "folders"),
+        original_ids(folder / "back") if target == "manifest" else {},
+    )
