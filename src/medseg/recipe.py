@@ -47,8 +47,10 @@ class DataSettings(Section):
     """Shares of train, val and test, when the data has no published split."""
     fold: Annotated[int, Field(ge=0)] | None = None
     """Which fold of the cases outside test validates; None makes a plain split."""
-    folds: Annotated[int, Field(ge=2)] = 5
-    """Number of folds."""
+    folds: Auto | Annotated[int, Field(ge=2)] = "auto"
+    """Number of folds; auto takes the published ones, else 5."""
+    allow_leak: bool = False
+    """Train although a patient or alike images stand in several parts; every report says so."""
 
     @property
     def max_pixels(self) -> int:
@@ -57,7 +59,7 @@ class DataSettings(Section):
 
     @model_validator(mode="after")
     def _parts_make_sense(self) -> Self:
-        if self.fold is not None and self.fold >= self.folds:
+        if self.fold is not None and self.folds != "auto" and self.fold >= self.folds:
             raise ValueError(f"there are folds 0..{self.folds - 1}, not {self.fold}")
         train, val, test = self.ratios
         if min(train, val) <= 0 or test < 0 or abs(train + val + test - 1) > 1e-6:

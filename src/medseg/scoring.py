@@ -13,9 +13,10 @@ from typing import Literal
 
 from medseg.data.case import Case, Split
 from medseg.data.layouts import is_dataset, open_dataset
-from medseg.data.splits import read_split
+from medseg.data.splitfile import read_split
+from medseg.engine.openings import Opening, log_opening, read_openings
 from medseg.errors import DataError, MedsegError, ModelError
-from medseg.inference.bundle import SUFFIX, find_bundle, read_manifest
+from medseg.inference.bundle import SUFFIX, Manifest, find_bundle, read_manifest
 from medseg.inference.files import PredictOptions, predict_images
 from medseg.inference.predictor import load
 from medseg.metrics.evaluation import Evaluation, evaluate_folders
@@ -34,11 +35,15 @@ class Chosen:
         cases: labelled.
         part: of the run's own split, or ``all``.
         seen: how many of them the run was trained or validated on.
+        own: how many of them are among the data that the run knows.
+        test: how many of them are in the test part of the run's own split.
     """
 
     cases: tuple[Case, ...]
     part: Part
     seen: int
+    own: int
+    test: int
 
 
 def is_model(path: Path) -> bool:
@@ -129,8 +134,13 @@ def evaluate(
             evaluation,
             truth=f"{truth} ({chosen.part} part)" if chosen.part != "all" else str(truth),
             predictions=str(predictions),
-            note=_note(chosen),
         )
+        note = [_leak(model.manifest, predictions, chosen), _note(chosen)]
+        if chosen.test:
+            opened, warning = _open_test(predictions, model.manifest, evaluation.truth, chosen.test)
+            evaluation = replace(evaluation, test_openings=opened)
+            note.append(warning)
+        evaluation = replace(evaluation, note=" ".join(filter(None, note)))
         # A report drawn from the evaluation still reads the masks.
         weakref.finalize(evaluation, scratch.pop_all().close)
     return evaluation
@@ -157,6 +167,8 @@ def choose_cases(truth: Path, model: Path, part: Part, *, layout: str = "auto") 
     seen = set(read_manifest(find_bundle(model)).data.get("seen", ()))
     hashes = {case.id: case.image.sha256()[:16] for case in labelled}
     own = {case.id for case in labelled if images.get(case.id) == hashes[case.id]}
+    known = set(images.values())
+    sealed = {images[case] for case, where in split.items() if where == "test" and case in images}
     if part == "auto":
         part = "test" if own and own >= split.keys() else "all"
     if part == "all":
@@ -171,7 +183,43 @@ def choose_cases(truth: Path, model: Path, part: Part, *, layout: str = "auto") 
         cases = tuple(case for case in labelled if case.id in own and split.get(case.id) == part)
     if not cases:
         raise DataError(truth, f"it has no labelled cases in the part {part!r}", "Try --part val")
-    return Chosen(cases, part, sum(hashes[case.id] in seen for case in cases))
+    # By content, so that renaming an image does not make it another.
+    scored = [hashes[case.id] for case in cases]
+    seen_cases, own_cases, test_cases = (
+        sum(image in images_of for image in scored) for images_of in (seen, known, sealed)
+    )
+    return Chosen(cases, part, seen_cases, own_cases, test_cases)
+
+
+def _leak(manifest: Manifest, model: Path, chosen: Chosen) -> str:
+    """What was said of the run's split when it was trained, where its own data are scored."""
+    # A model file on its own does not know which images its test part held.
+    bare = not _memory_of_run(model)[1]
+    return str(manifest.data.get("leak", "")) if chosen.own or chosen.seen or bare else ""
+
+
+def _open_test(model: Path, manifest: Manifest, scored: str, cases: int) -> tuple[int, str]:
+    """Log that the test part was looked at: how often by now, and what is wrong with that."""
+    run = _run_folder(model)
+    earlier = read_openings(run)
+    weights = manifest.weights_sha256
+    warnings = []
+    if any(opening.get("weights_sha256") != weights for opening in earlier):
+        warnings.append(
+            "The test part had been opened before with other weights: choices made since are not "
+            "blind to it."
+        )
+    try:
+        log_opening(run, Opening(scored, cases, weights, str(manifest.data.get("hash", ""))))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        warnings.append(f"This opening of the test part could not be logged in {run} ({reason}).")
+        return len(earlier) + 1, " ".join(warnings)
+    return len(read_openings(run)), " ".join(warnings)
+
+
+def _run_folder(model: Path) -> Path:
+    return model if model.is_dir() else model.parent
 
 
 def _note(chosen: Chosen) -> str:
@@ -186,11 +234,11 @@ def _note(chosen: Chosen) -> str:
 
 def _memory_of_run(model: Path) -> tuple[dict[str, Split], dict[str, str]]:
     """Case id to part, and case id to the start of its image's hash; empty for a bare bundle."""
-    folder = model if model.is_dir() else model.parent
+    folder = _run_folder(model)
     split_file, data_file = folder / "split.csv", folder / "data.json"
     if not (split_file.is_file() and data_file.is_file()):
         return {}, {}
-    split = read_split(split_file)
+    split = dict(read_split(split_file).parts)
     try:
         return split, dict(json.loads(data_file.read_text(encoding="utf-8"))["images"])
     except (ValueError, KeyError, TypeError) as error:

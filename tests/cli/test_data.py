@@ -97,7 +97,8 @@ def test_warnings_alone_leave_the_exit_code_zero(tmp_path: Path) -> None:
 def test_the_split_has_every_case_once_in_the_wanted_shares(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "sub" / "split.csv"
     ran = medseg("data", "split", photos, "-o", out, "--ratios", "0.6,0.2,0.2")
-    assert ran == (0, f"{out}: 12 train, 4 val, 4 test\n", "")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.endswith(f"{out}: 12 train, 4 val, 4 test\n")
     found = rows(out)
     assert [row["case"] for row in found] == [f"{number:03}" for number in range(20)]
     assert Counter(row["split"] for row in found) == {"train": 12, "val": 4, "test": 4}

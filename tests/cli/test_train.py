@@ -201,7 +201,7 @@ def test_a_network_from_a_python_file_is_trained_reported_and_scored(
         (["--epochs", "0"], "train.epochs: 0", "greater than or equal to 1"),
         (["--batch-size", "many"], "train.batch_size: 'many'", "'auto'"),
         (["--image-size", "8"], "data.image_size: 8", "greater than or equal to 16"),
-        (["--fold", "9"], "'fold': 9", "folds 0..4"),
+        (["--fold", "9", "--set", "data.folds=5"], "'fold': 9", "folds 0..4"),
         (["--precision", "fp8"], "train.precision: 'fp8'", "'bf16'"),
         (["--device", "tpu"], "--device tpu", "cuda:0"),
         (["--cache-limit", "nan"], "--cache-limit: nan", "gigabytes"),

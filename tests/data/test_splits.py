@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from medseg.data.case import Case, Split
 from medseg.data.source import File
-from medseg.data.splits import make_split, read_split, write_split
+from medseg.data.splits import make_split
 from medseg.errors import DataError
 
 
@@ -150,37 +150,3 @@ def test_cases_outside_a_published_split_follow_their_patient_or_train() -> None
 def test_a_published_split_without_training_cases_is_refused() -> None:
     with pytest.raises(DataError, match="no labelled training cases"):
         make_split([case("a", split="test"), case("b", split="test")])
-
-
-def test_a_written_split_reads_back(tmp_path: Path) -> None:
-    made = [case("a,b", "p1"), case("é/2"), case("c")]
-    split = make_split(made)
-    path = tmp_path / "split.csv"
-    write_split(path, split, made)
-    assert read_split(path, made) == split
-    assert path.read_text(encoding="utf-8").splitlines()[0] == "case,split,patient"
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("", "not a split file"),
-        ("image,mask\n", "not a split file"),
-        ("case,split,patient\na,holdout,\n", "row 2 is 'a,holdout,'"),
-        ("case,split,patient\na\n", "row 2 is 'a'"),
-        ("case,split,patient\na,train,\na,test,\n", "row 3 lists 'a' again"),
-        ("case,split,patient\nz,train,\n", "'z' is not in the dataset"),
-    ],
-)
-def test_a_bad_split_file_is_explained(tmp_path: Path, text: str, words: str) -> None:
-    path = tmp_path / "split.csv"
-    path.write_text(text)
-    with pytest.raises(DataError, match=words):
-        read_split(path, [case("a")])
-
-
-def test_a_split_of_another_dataset_is_not_written(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="'b' is not in the dataset"):
-        write_split(tmp_path / "split.csv", {"b": "train"}, [case("a")])
-    with pytest.raises(DataError, match="cannot be read"):
-        read_split(tmp_path / "split.csv")

@@ -90,25 +90,43 @@ def split(
     ratios: Annotated[str, typer.Option(help="Shares of train, val, test.")] = "0.8,0.1,0.1",
     seed: Annotated[int, typer.Option(help="Of the shuffle.")] = 0,
     fold: Annotated[int | None, typer.Option(help="Validate on this fold, from 0.")] = None,
-    folds: Annotated[int, typer.Option(help="Number of folds.")] = 5,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of folds [5]; without --fold the file holds them all, and "
+            "`medseg train --split FILE --fold K` takes one."
+        ),
+    ] = None,
+    allow_leak: Annotated[
+        bool,
+        typer.Option("--allow-leak", help="Write a published split although it leaks."),
+    ] = False,
     layout: Layout = "auto",
     group_pattern: GroupPattern = None,
     snap_masks: SnapMasks = "auto",
 ) -> None:
-    """Write the split that training would use: by patient when known, equal images together.
+    """Write the split that training would use, and show what each part holds.
+
+    Cases of one patient and alike images stay together; the parts show the same classes in the
+    same sizes as the whole, as far as that allows. The file knows its data by their hashes.
 
     **Examples**
 
         medseg data split photos/ -o split.csv
 
-        medseg data split scans/ --group-pattern 'patient\\d+' --fold 0
+        medseg data split scans/ --group-pattern 'patient\\d+' --folds 5 -o folds.csv
 
-        medseg train photos/ --split split.csv
+        medseg train scans/ --group-pattern 'patient\\d+' --split folds.csv --fold 0
     """
+    from rich.console import Console
+
     from medseg.data.integrity import check_dataset
     from medseg.data.layouts import open_dataset
-    from medseg.data.splits import make_split, write_split
+    from medseg.data.leaks import KINDS, find_leaks, leak_error, summary
+    from medseg.data.splitfile import case_hashes, write_split
+    from medseg.data.splits import choose_fold, divide
     from medseg.errors import DataError, MedsegError, plural
+    from medseg.report.split import split_table
 
     try:
         train, val, test = (float(part) for part in ratios.split(","))
@@ -117,21 +135,47 @@ def split(
             "--ratios", f"{ratios!r} is not three numbers", "Write e.g. 0.8,0.1,0.1"
         ) from error
     dataset = open_dataset(data, layout=layout, group_pattern=group_pattern)
+    _, count = choose_fold(dataset.folds, dataset.cases, fold, folds)
     survey = check_dataset(dataset, snap=snap_masks)
-    if survey.errors:
+    errors = [problem for problem in survey.errors if problem.kind not in KINDS]
+    if errors:
         raise DataError(
             data,
-            f"{plural(len(survey.errors), 'error')} in the data, with which nothing is trained",
+            f"{plural(len(errors), 'error')} in the data, with which nothing is trained",
             f"See `medseg data check {quote(str(data))}`",
         )
-    parts = make_split(
+    numbers = range(count) if folds is not None and fold is None else [fold]
+    divisions = [
+        divide(survey, ratios=(train, val, test), seed=seed, fold=number, folds=folds)
+        for number in numbers
+    ]
+    leaks = find_leaks(dataset.cases, divisions[0].parts, survey.clusters)
+    if leaks and not allow_leak:
+        raise leak_error(data, leaks)
+    parts, validated = dict(divisions[0].parts), None
+    if len(divisions) > 1:
+        validated = {
+            case: number
+            for number, division in enumerate(divisions)
+            for case, part in division.parts.items()
+            if part == "val"
+        }
+        parts |= dict.fromkeys(validated, "train")
+    write_split(
+        output,
+        parts,
         survey.usable,
-        duplicates=survey.contents,
-        ratios=(train, val, test),
-        seed=seed,
-        fold=fold,
-        folds=folds,
+        clusters=survey.clusters,
+        hashes=case_hashes(survey),
+        folds=validated,
     )
-    write_split(output, parts, survey.usable)
+    console = Console()
+    console.print(split_table(survey, parts, validated))
+    if leaks:
+        console.print(f"Leak: {summary(leaks)} on both sides", highlight=False)
     counts = Counter(parts.values())
-    typer.echo(f"{output}: {counts['train']} train, {counts['val']} val, {counts['test']} test")
+    if validated is None:
+        said = f"{counts['train']} train, {counts['val']} val, {counts['test']} test"
+    else:
+        said = f"{counts['train']} in {count} folds, {counts['test']} test"
+    typer.echo(f"{output}: {said}")

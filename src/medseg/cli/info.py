@@ -43,10 +43,12 @@ def _shown(value: Any) -> str:
 
 
 def _model_facts(path: Path) -> dict[str, Any]:
+    from medseg.engine.openings import read_openings
     from medseg.inference.bundle import find_bundle, read_manifest
 
     bundle = find_bundle(path)
     manifest = read_manifest(bundle)
+    opened = [opening.get("time", "at an unknown time") for opening in read_openings(bundle.parent)]
     return {
         "model": str(bundle),
         "system": manifest.system,
@@ -54,9 +56,12 @@ def _model_facts(path: Path) -> dict[str, Any]:
         "labels": {label.name: label.value for label in manifest.labels},
         "input": manifest.preprocessing.model_dump(),
         "data": {
-            key: value for key, value in manifest.data.items() if key not in ("seen", "labels")
+            key: value
+            for key, value in manifest.data.items()
+            if key not in ("seen", "labels") and value != ""
         },
         "scores": manifest.scores,
+        **({"test_openings": opened} if (bundle.parent / "recipe.yaml").is_file() else {}),
         "medseg": manifest.medseg,
         "weights_sha256": manifest.weights_sha256,
         "recipe": manifest.recipe,

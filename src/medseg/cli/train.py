@@ -35,7 +35,8 @@ def train(
     ] = None,
     device: Device = "auto",
     fold: Annotated[
-        int | None, typer.Option(help="Validate on this fold of 5 (data.folds), from 0.")
+        int | None,
+        typer.Option(help="Validate on this fold, from 0: a published one, else one of 5."),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Of split, weights, order and augmentation [0].")
@@ -52,6 +53,14 @@ def train(
     split: Annotated[
         Path | None, typer.Option(help="Use this CSV of `medseg data split` [drawn by seed].")
     ] = None,
+    allow_leak: Annotated[
+        bool,
+        typer.Option(
+            "--allow-leak",
+            help="Train although a patient or alike images stand on both sides of the split; "
+            "every report begins with it.",
+        ),
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in -o.")] = False,
     settings: Annotated[
         list[str] | None,
@@ -105,6 +114,7 @@ def train(
             group_pattern=group_pattern,
             layout=None if layout == "auto" else layout,
             split=split,
+            allow_leak=allow_leak or None,
             settings=settings or (),
             device=device,
             resume=resume,
@@ -118,7 +128,9 @@ def train(
         return
     from medseg.report.run import write_run_report
 
-    report, _ = write_run_report(run.folder, data, device=device)
+    report, evaluation = write_run_report(run.folder, data, device=device)
+    if evaluation.note.startswith("Leak"):
+        typer.echo(evaluation.note)
     epochs_done = plural(run.epochs, "epoch")
     typer.echo(f"validation Dice {run.val_dice:.4f} after {epochs_done} (at network size)")
     typer.echo(f"report    {report}")

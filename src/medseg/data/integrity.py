@@ -106,6 +106,11 @@ class Survey:
         """Case id to content hash, as :func:`medseg.data.splits.make_split` takes it."""
         return {facts.id: facts.content for facts in self.cases if facts.content}
 
+    @property
+    def clusters(self) -> dict[str, str]:
+        """Case id to what alike images share, as :mod:`medseg.data.splits` takes it."""
+        return self.contents
+
     def to_json(self) -> dict[str, Any]:
         """The survey as plain dicts, lists, numbers and text."""
         labels = self.labels

@@ -15,10 +15,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from medseg.data.cache import CacheSettings, CaseCache, open_cache
-from medseg.data.case import Case, LabelMap, Split
+from medseg.data.case import Case, Dataset, LabelMap, Split
 from medseg.data.integrity import Survey, check_dataset
 from medseg.data.layouts import open_dataset
-from medseg.data.splits import make_split, read_split
+from medseg.data.leaks import KINDS, Leak, find_leaks, leak_error, summary
+from medseg.data.splitfile import case_hashes, data_hash, read_split
+from medseg.data.splits import Division, choose_fold, divide
 from medseg.engine.progress import counting_bar
 from medseg.errors import DataError, plural
 from medseg.recipe import Recipe
@@ -29,16 +31,22 @@ class Material:
     """A checked dataset and its split.
 
     Attributes:
-        survey: without errors.
+        survey: without errors but those of ``leaks``.
         split: case id to part.
         labels: the classes.
         channels: of the images as the network sees them.
+        fold: which fold validates; None for a plain split.
+        folds: how many there are.
+        leaks: what stands in several parts, which the recipe allows.
     """
 
     survey: Survey
     split: Mapping[str, Split]
     labels: LabelMap
     channels: int
+    fold: int | None
+    folds: int
+    leaks: tuple[Leak, ...] = ()
 
     @cached_property
     def parts(self) -> dict[Split, list[Case]]:
@@ -73,6 +81,21 @@ class Material:
         """Case id to the start of its image file's SHA-256."""
         return {facts.id: facts.image_sha256[:16] for facts in self.survey.cases}
 
+    @cached_property
+    def hashes(self) -> dict[str, str]:
+        """Case id to a hash of its image and mask, for the usable cases."""
+        return case_hashes(self.survey)
+
+    @property
+    def leak_note(self) -> str:
+        """What every report must begin with; empty when nothing leaks."""
+        if not self.leaks:
+            return ""
+        return (
+            f"Leak, allowed with --allow-leak: {summary(self.leaks)} on both sides of the split. "
+            "Scores on the data it was trained on are too good."
+        )
+
     def facts(self, cache: CaseCache) -> dict[str, Any]:
         """What a run and its model remember of the data."""
         return {
@@ -82,6 +105,8 @@ class Material:
             "cases": {part: len(cases) for part, cases in self.parts.items()},
             "labels": [asdict(label) for label in self.labels.labels],
             "rgb": self.labels.rgb,
+            "content": data_hash(self.hashes),
+            "leak": self.leak_note,
             "warnings": [problem.found for problem in self.survey.warnings],
         }
 
@@ -124,25 +149,43 @@ def prepare(
         stored: the split of the run that is resumed, or None for a new run.
 
     Raises:
-        DataError: nothing usable, errors in the data, or an empty part.
+        DataError: nothing usable, errors in the data, a split that was made for other data or
+            that leaks, or an empty part.
     """
-    survey = _checked(root, recipe, split, console)
-    if stored is not None:
-        chosen = read_split(stored, survey.dataset.cases)
-    else:
-        chosen = make_split(
-            survey.usable,
-            duplicates=survey.contents,
-            ratios=recipe.data.ratios,
-            seed=recipe.seed,
-            fold=recipe.data.fold,
-            folds=recipe.data.folds,
+    settings = recipe.data
+    dataset = open_dataset(root, layout=settings.layout, group_pattern=settings.group_pattern)
+    folds = None if settings.folds == "auto" else settings.folds
+    given = stored or split
+    file = None if given is None else read_split(given)
+    if file is not None:
+        dataset = replace(dataset, cases=file.place(dataset.cases), folds=file.folds)
+    # A fold that does not exist is said before all images are read.
+    fold, count = choose_fold(dataset.folds, dataset.cases, settings.fold, folds)
+    survey = _checked(dataset, recipe, console)
+    if file is not None:
+        file.check(
+            case_hashes(survey),
+            "Restore the data, or start a new run"
+            if stored is not None
+            else "Restore the data, or write a new split with `medseg data split`; to use this one "
+            "all the same, remove its column sha256",
         )
+    if stored is not None and file is not None:
+        division = Division(file.parts, fold, count)
+    else:
+        division = divide(
+            survey, ratios=settings.ratios, seed=recipe.seed, fold=settings.fold, folds=folds
+        )
+    leaks = find_leaks(dataset.cases, division.parts, survey.clusters)
+    if leaks and not settings.allow_leak:
+        raise leak_error(file.path if file is not None else root, leaks)
     assert survey.labels is not None, "a survey without errors has labels"
-    channels = recipe.data.channels
+    channels = settings.channels
     if channels == "auto":
         channels = survey.channels
-    material = Material(survey, chosen, survey.labels, channels)
+    material = Material(
+        survey, division.parts, survey.labels, channels, division.fold, division.folds, leaks
+    )
     for name in ("train", "val"):
         if not material.parts[name]:
             raise DataError(
@@ -151,12 +194,8 @@ def prepare(
     return material
 
 
-def _checked(root: Path, recipe: Recipe, split: Path | None, console: Console) -> Survey:
-    dataset = open_dataset(root, layout=recipe.data.layout, group_pattern=recipe.data.group_pattern)
-    if split is not None:
-        parts = read_split(split, dataset.cases)
-        cases = tuple(replace(case, split=parts.get(case.id)) for case in dataset.cases)
-        dataset = replace(dataset, cases=cases)
+def _checked(dataset: Dataset, recipe: Recipe, console: Console) -> Survey:
+    root = dataset.root
     with counting_bar(console) as bar:
         task = bar.add_task("checking images", total=len(dataset.cases))
         survey = check_dataset(
@@ -168,13 +207,15 @@ def _checked(root: Path, recipe: Recipe, split: Path | None, console: Console) -
     for problem in survey.warnings:
         text = escape(f"{problem.where}: {problem.found}")
         console.print(f"[yellow]warning[/] {text}", highlight=False)
-    if survey.errors:
-        lines = [f"{p.where}: {p.found}. {p.remedy}" for p in survey.errors[:20]]
-        if len(survey.errors) > 20:
-            lines.append(f"... and {len(survey.errors) - 20} more")
+    # Leaks are looked for in the split that is used, which may not be the published one.
+    errors = [problem for problem in survey.errors if problem.kind not in KINDS]
+    if errors:
+        lines = [f"{p.where}: {p.found}. {p.remedy}" for p in errors[:20]]
+        if len(errors) > 20:
+            lines.append(f"... and {len(errors) - 20} more")
         raise DataError(
             root,
-            f"{plural(len(survey.errors), 'error')} in the data",
+            f"{plural(len(errors), 'error')} in the data",
             "\n  ".join([f"`medseg data check {quote(str(root))}` shows all:", *lines]),
         )
     if len(survey.usable) < 2:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medseg.engine.openings import OPENINGS
 from medseg.errors import MedsegError, RecipeError
 from medseg.inference.bundle import SUFFIX
 from medseg.models import create_model, network_options
@@ -118,7 +119,7 @@ def _check_output(folder: Path) -> None:
             "Choose another folder",
         )  # fmt: skip
     # Left by a training that was killed before its first step; such a run cannot be resumed.
-    begun = {"cache", "split.csv", "data.json"}
+    begun = {"cache", "split.csv", "data.json", OPENINGS}
     if existing == folder and not {entry.name for entry in folder.iterdir()} <= begun:
         raise MedsegError(
             f"-o {folder}", "it exists and is not empty",

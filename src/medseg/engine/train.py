@@ -19,7 +19,7 @@ from safetensors.torch import save as to_safetensors
 from torch import nn
 
 from medseg.data.cache import CaseCache
-from medseg.data.splits import write_split
+from medseg.data.splitfile import write_split
 from medseg.engine import plan
 from medseg.engine.device import (
     choose_device,
@@ -28,6 +28,7 @@ from medseg.engine.device import (
     return_freed_memory,
 )
 from medseg.engine.loop import Interrupted, TrainingLoop
+from medseg.engine.openings import read_openings
 from medseg.engine.prepare import Material, Rows, prepare, rows_of
 from medseg.engine.progress import TrainingProgress
 from medseg.engine.run import Run, free_folder, recipe_of_run
@@ -65,6 +66,7 @@ def train(
     group_pattern: str | None = None,
     layout: str | None = None,
     split: str | Path | None = None,
+    allow_leak: bool | None = None,
     settings: Sequence[str] = (),
     device: str = "auto",
     resume: bool = False,
@@ -88,7 +90,9 @@ def train(
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
         group_pattern: regular expression that finds the patient in a case id.
         layout: how the dataset lies on disk, where it cannot be recognised.
-        split: a CSV of `medseg data split`, instead of drawing one; it must not divide a patient.
+        split: a CSV of `medseg data split`, instead of drawing one.
+        allow_leak: train although a patient or alike images stand in several parts of the split;
+            every report then begins with it.
         settings: any recipe values as ``"a.b=c"`` text, applied last.
         device: ``auto``, ``cpu``, ``cuda:0`` or ``mps``.
         resume: continue the run in ``output``; its recipe then holds, and what is given here must
@@ -115,6 +119,7 @@ def train(
         "train.precision": precision,
         "data.group_pattern": group_pattern,
         "data.layout": layout,
+        "data.allow_leak": allow_leak,
     }
     values = {key: value for key, value in given.items() if value is not None}
     processes = int(os.environ.get("WORLD_SIZE", "1"))
@@ -142,6 +147,7 @@ def train(
         split=Path(split) if split is not None else None,
         stored=folder / "split.csv" if resume else None,
     )
+    recipe = _with_fold(recipe, material)
     precision = choose_precision(recipe.train.precision, where)
     cases = len(material.parts["train"])
     recipe = plan.resolve(
@@ -175,7 +181,13 @@ def train(
     if resume and loop.last.is_file():
         loop.resume()
     if accelerator.is_main_process:
-        write_split(folder / "split.csv", material.split, material.survey.dataset.cases)
+        write_split(
+            folder / "split.csv",
+            material.split,
+            material.survey.dataset.cases,
+            clusters=material.survey.clusters,
+            hashes=material.hashes,
+        )
         remembered = material.facts(cache) | {"images": material.image_hashes()}
         write_text(folder / "data.json", json.dumps(remembered, indent=1))
         # The recipe comes last: a folder that has one can be resumed.
@@ -198,6 +210,12 @@ def train(
     del loop
     return_freed_memory()
     return run
+
+
+def _with_fold(recipe: Recipe, material: Material) -> Recipe:
+    """The recipe with the fold that was found to be meant, and the number of folds."""
+    found = {"fold": material.fold, "folds": material.folds}
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update=found)})
 
 
 def _check_batch(recipe: Recipe, cases: int, processes: int) -> None:
@@ -249,6 +267,15 @@ def _announce(
     cache: CaseCache,
     loop: TrainingLoop,
 ) -> None:
+    if material.leak_note:
+        console.print(f"[bold red]{escape(material.leak_note)}[/]", highlight=False)
+    opened = len(read_openings(folder))
+    if opened:
+        console.print(
+            f"[yellow]warning[/] the test part of this run has been opened {plural(opened, 'time')}"
+            "; choices made since are not blind to it",
+            highlight=False,
+        )
     counts = ", ".join(f"{len(cases)} {part}" for part, cases in material.parts.items())
     lines = {
         "data": f"{material.survey.dataset.root} ({counts}; {', '.join(material.labels.names)})",

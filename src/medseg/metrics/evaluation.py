@@ -114,6 +114,8 @@ class Evaluation:
         prediction_labels: how the predictions store the classes, where that differs.
         reading: how true masks are read.
         note: a warning to be read before the numbers, e.g. that cases were trained on.
+        test_openings: how often the model's test part has been scored, this time included; 0 when
+            none of its cases was.
     """
 
     rows: tuple[CaseScore, ...]
@@ -130,6 +132,7 @@ class Evaluation:
     prediction_labels: LabelMap | None = None
     reading: pairing.Reading = pairing.DEFAULT_READING
     note: str = ""
+    test_openings: int = 0
 
     def counts(self, label: str | None = None) -> Counts:
         """Count over all classes, or for the class named ``label``."""
@@ -159,6 +162,7 @@ class Evaluation:
         return json.dumps(
             {
                 "note": self.note,
+                "test_openings": self.test_openings,
                 "truth": self.truth,
                 "predictions": self.predictions,
                 "labels": [asdict(label) for label in self.labels.labels],

@@ -203,6 +203,7 @@ def _numbers(evaluation: Evaluation, cases: Sequence[ReportCase]) -> dict[str, A
         "confidence": f"{100 * evaluation.confidence:g}",
         "truth": evaluation.truth,
         "predictions": evaluation.predictions,
+        "openings": words.openings(evaluation),
         "ok": OK,
     }
 

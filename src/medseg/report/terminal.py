@@ -13,7 +13,7 @@ from medseg.errors import plural
 from medseg.metrics.evaluation import Evaluation
 from medseg.metrics.overlap import METRICS
 from medseg.metrics.statistics import Interval
-from medseg.report.words import headline
+from medseg.report.words import headline, openings
 
 
 def render(evaluation: Evaluation, most: int = 10) -> RenderableType:
@@ -41,8 +41,9 @@ def render(evaluation: Evaluation, most: int = 10) -> RenderableType:
     failures = [f"  {case}: {status}" for case, status in evaluation.failures().items()]
     compared = f"{evaluation.predictions} against {evaluation.truth}"
     parts: list[RenderableType] = [
-        *([Text(compared, style="dim")] if evaluation.truth else []),
         *([Text(evaluation.note, style="bold yellow")] if evaluation.note else []),
+        *([Text(compared, style="dim")] if evaluation.truth else []),
+        *([Text(openings(evaluation), style="dim")] if evaluation.test_openings else []),
         Text(headline(evaluation), style="bold"),
         Text(""),
         table,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from medseg.engine.openings import ordinal
 from medseg.errors import plural
 from medseg.metrics.evaluation import Evaluation
 from medseg.metrics.overlap import METRICS
@@ -33,3 +34,10 @@ def headline(evaluation: Evaluation, metric: str = "dice") -> str:
         parts.append(f"{interval.skipped} left out as undefined")
     parts.append(plural(counts.failures, "failure") if counts.failures else "no failures")
     return ", ".join(parts)
+
+
+def openings(evaluation: Evaluation) -> str:
+    """How often the model's test part has been looked at; empty when this does not."""
+    if not evaluation.test_openings:
+        return ""
+    return f"test part opened for the {ordinal(evaluation.test_openings)} time"
