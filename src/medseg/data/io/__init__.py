@@ -5,18 +5,25 @@ A file's content, not its name, decides how it is decoded.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from medseg.data.io import raster, tiff
-from medseg.data.io.pixels import MAX_PIXELS, MaskFile, Picture, as_image, as_mask
+from medseg.data.io import raster, tiff, volume
+from medseg.data.io.pixels import (
+    MAX_PIXELS,
+    MaskFile,
+    Picture,
+    as_image,
+    as_mask,
+    unreadable,
+)
+from medseg.data.io.raster import write_mask
 from medseg.errors import DataError
-from medseg.files import atomic_path
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -27,6 +34,7 @@ __all__ = [
     "is_rotated",
     "read_image",
     "read_mask",
+    "stem",
     "write_mask",
 ]
 
@@ -34,16 +42,33 @@ IMAGE_SUFFIXES: frozenset[str] = raster.SUFFIXES | tiff.SUFFIXES
 
 
 def is_image_file(path: Path) -> bool:
-    """Whether the name is that of an image; hidden files and macOS's ``._*`` are not."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    """Whether the name is that of an image or volume; hidden files and macOS's ``._*`` are not."""
+    name = path.name.lower()
+    known = path.suffix.lower() in IMAGE_SUFFIXES or name.endswith(volume.SUFFIXES)
+    return known and not name.startswith(".")
+
+
+def stem(name: str) -> str:
+    """A path without the suffix of its image; ``.nii.gz`` is one suffix.
+
+    >>> stem("site 1/scan.2.nii.gz")
+    'site 1/scan.2'
+    """
+    folder, slash, last = name.rpartition("/")
+    packed = last.lower().endswith(".nii.gz")
+    return f"{folder}{slash}{last[: -len('.nii.gz')] if packed else Path(last).stem}"
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) in pixels after EXIF rotation, read from the header only.
+    """(height, width) in pixels after EXIF rotation, of a volume's slices; from the header only.
 
     Raises:
         DataError: the file is missing or not an image.
     """
+    if volume.is_volume(path):
+        header = volume.read_header(volume.volume_files(path))
+        _, *size = (header.shape[axis] for axis in header.slicing.order)
+        return size[0], size[1]
     height, width, orientation = _header(path)
     return (width, height) if orientation >= 5 else (height, width)
 
@@ -65,7 +90,7 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]
     percentile to 0..255, all channels together; constant ones become 0.
 
     Args:
-        path: a PNG, JPEG, BMP, GIF, WebP or TIFF file.
+        path: a PNG, JPEG, BMP, GIF, WebP or TIFF file, or a volume of one slice.
         max_pixels: larger images are refused before they are decoded.
 
     Returns:
@@ -74,6 +99,9 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]
     Raises:
         DataError: missing, unreadable, damaged, too large, several pages or frames, NaN.
     """
+    if volume.is_volume(path):
+        image: NDArray[np.uint8] = volume.read_pictures(_flat(path, max_pixels))[0]
+        return image
     return as_image(_decode(path, max_pixels), path)
 
 
@@ -85,34 +113,24 @@ def read_mask(path: Path, *, max_pixels: int = MAX_PIXELS) -> MaskFile:
     Raises:
         DataError: as :func:`read_image`, and values that are not whole numbers of at least 0.
     """
+    if volume.is_volume(path):
+        mask = volume.read_labels(_flat(path, max_pixels))
+        return replace(mask, values=mask.values[0].astype(np.int32))
     return as_mask(_decode(path, max_pixels), path)
 
 
-def write_mask(path: Path, values: NDArray[Any]) -> None:
-    """Write a mask as PNG, atomically.
-
-    Args:
-        path: must end in ``.png``.
-        values: (H, W) whole numbers in 0..65535, stored with 8 bits if they fit and 16 if not,
-            or (H, W, 3) uint8 colours.
-
-    Raises:
-        DataError: another suffix, shape or range.
-        MedsegError: the folder cannot be written.
-    """
-    if path.suffix.lower() != ".png":
-        raise DataError(path, "masks are written as PNG", "Choose a name that ends in .png")
-    grey = values.ndim == 2 and values.dtype.kind in "bui"
-    colour = values.ndim == 3 and values.shape[2] == 3 and values.dtype == np.uint8
-    if not values.size or not (grey or colour) or values.min() < 0 or values.max() > 65535:
+def _flat(path: Path, max_pixels: int) -> tuple[Path, ...]:
+    """The files of a volume that is only one picture."""
+    files = volume.volume_files(path)
+    header = volume.read_header(files)
+    volume.check_slices(header, max_pixels)
+    if header.num_slices > 1:
         raise DataError(
             path,
-            f"a mask of shape {values.shape} and type {values.dtype} cannot be written",
-            "Give (H, W) whole numbers in 0..65535 or (H, W, 3) uint8 colours",
+            f"is a volume of {header.num_slices} slices where one picture is needed",
+            "Name a single image, or predict the volume with `medseg predict`",
         )
-    stored = values.astype(np.uint16 if values.max() > 255 else np.uint8)
-    with atomic_path(path) as part:
-        Image.fromarray(stored).save(part, format="PNG")
+    return files
 
 
 def _header(path: Path) -> tuple[int, int, int]:
@@ -122,7 +140,7 @@ def _header(path: Path) -> tuple[int, int, int]:
     except DataError:
         raise
     except Exception as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
 def _decode(path: Path, max_pixels: int) -> Picture:
@@ -135,7 +153,7 @@ def _decode(path: Path, max_pixels: int) -> Picture:
     except DataError:
         raise
     except Exception as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
 def _module(file: BinaryIO, path: Path) -> ModuleType:
@@ -144,18 +162,3 @@ def _module(file: BinaryIO, path: Path) -> ModuleType:
     if not start:
         raise DataError(path, "is empty", "Copy or export it again")
     return tiff if start in tiff.SIGNATURES else raster
-
-
-def _unreadable(path: Path, error: Exception) -> DataError:
-    if isinstance(error, FileNotFoundError):
-        return DataError(path, "does not exist", "Check the name")
-    if isinstance(error, IsADirectoryError):
-        return DataError(path, "is a folder", "Name an image file")
-    if isinstance(error, PermissionError):
-        return DataError(path, "may not be read", "Check its permissions")
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return DataError(
-        path,
-        f"cannot be decoded ({reason})",
-        "It is damaged or incomplete: copy or export it again",
-    )

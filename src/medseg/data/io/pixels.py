@@ -100,9 +100,19 @@ def scale_to_uint8(samples: NDArray[Any]) -> NDArray[np.uint8]:
 
     When both percentiles coincide the extremes take their place; a constant image gives 0.
     """
+    return map_to_uint8(samples, *intensity_range(samples))
+
+
+def intensity_range(samples: NDArray[Any]) -> tuple[float, float]:
+    """The 0.1 and the 99.9 percentile; the extremes where those coincide."""
     low, high = (float(value) for value in np.percentile(samples, (0.1, 99.9)))
     if high <= low:
         low, high = float(samples.min()), float(samples.max())
+    return low, high
+
+
+def map_to_uint8(samples: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    """Map ``low`` .. ``high`` linearly to 0..255, clipping the rest; where they coincide, to 0."""
     if high <= low:
         return np.zeros(samples.shape, np.uint8)
     scaled = (samples.astype(np.float64) - low) / (high - low) * 255
@@ -120,7 +130,7 @@ def as_image(picture: Picture, path: Path) -> NDArray[np.uint8]:
         samples = picture.palette[np.minimum(samples, len(picture.palette) - 1)]
     if samples.dtype == np.bool_:
         samples = samples.astype(np.uint8) * 255
-    _check_finite(samples, path)
+    check_finite(samples, path)
     if samples.dtype != np.uint8:
         samples = scale_to_uint8(samples)
     if samples.ndim == 2:
@@ -145,22 +155,31 @@ def as_mask(picture: Picture, path: Path) -> MaskFile:
             )
         else:
             return MaskFile(pack_colours(samples), rgb=True, lossy=picture.lossy)
-    _check_finite(samples, path)
+    check_labels(samples, path)
+    values = np.ascontiguousarray(samples).astype(np.int32)
+    palette = None if picture.palette is None else pack_colours(picture.palette)
+    return MaskFile(values // picture.step, lossy=picture.lossy, palette=palette)
+
+
+def check_labels(samples: NDArray[Any], path: Path) -> None:
+    """Refuse what is no mask.
+
+    Raises:
+        DataError: values that are not whole numbers in 0 .. 2**31 - 1.
+    """
+    check_finite(samples, path)
     if np.issubdtype(samples.dtype, np.floating) and not np.array_equal(samples, np.rint(samples)):
         raise DataError(
             path,
             "holds fractions, so it is not a label mask",
             "Save class values as whole numbers, or threshold the probabilities first",
         )
-    if samples.dtype.itemsize > 1 and (samples.min() < 0 or samples.max() > 2**31 - 1):
+    if samples.dtype.kind in "iuf" and (samples.min() < 0 or samples.max() > 2**31 - 1):
         raise DataError(
             path,
             f"holds values from {samples.min()} to {samples.max()}",
             "Save class values between 0 and 65535",
         )
-    values = np.ascontiguousarray(samples).astype(np.int32)
-    palette = None if picture.palette is None else pack_colours(picture.palette)
-    return MaskFile(values // picture.step, lossy=picture.lossy, palette=palette)
 
 
 def _is_grey(samples: NDArray[Any], tint: int) -> bool:
@@ -171,9 +190,30 @@ def _is_grey(samples: NDArray[Any], tint: int) -> bool:
     return int((samples.max(axis=-1) - samples.min(axis=-1)).max()) <= tint
 
 
-def _check_finite(samples: NDArray[Any], path: Path) -> None:
+def check_finite(samples: NDArray[Any], path: Path) -> None:
+    """Refuse NaN and infinity.
+
+    Raises:
+        DataError: there are some.
+    """
     if np.issubdtype(samples.dtype, np.floating) and not np.isfinite(samples).all():
         count = int(np.count_nonzero(~np.isfinite(samples)))
         raise DataError(
             path, f"{count} pixels are NaN or infinite", "Replace them before saving the file"
         )
+
+
+def unreadable(path: Path, error: Exception) -> DataError:
+    """What to say of a file that a decoder failed on."""
+    if isinstance(error, FileNotFoundError):
+        return DataError(path, "does not exist", "Check the name")
+    if isinstance(error, IsADirectoryError):
+        return DataError(path, "is a folder", "Name an image file")
+    if isinstance(error, PermissionError):
+        return DataError(path, "may not be read", "Check its permissions")
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return DataError(
+        path,
+        f"cannot be decoded ({reason})",
+        "It is damaged or incomplete: copy or export it again",
+    )

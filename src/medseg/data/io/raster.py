@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
-from PIL.Image import Image
+from PIL.Image import Image, fromarray
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -22,6 +23,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from medseg.data.io.pixels import Picture, check_size
 from medseg.errors import DataError
+from medseg.files import atomic_path
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"})
 
@@ -53,7 +55,7 @@ def decode(file: BinaryIO, path: Path, max_pixels: int) -> Picture:
     check_size(path, image.height, image.width, max_pixels)
     if getattr(image, "n_frames", 1) > 1:
         raise DataError(
-            path, "holds several frames; volumes are not read yet", "Save one image per file"
+            path, "holds several frames, so it is no still image", "Save one image per file"
         )
     orientation = exif_orientation(image.info.get("exif", b""))
     lossy = isinstance(image, JpegImageFile) or (
@@ -100,6 +102,33 @@ def exif_orientation(exif: bytes) -> int:
     except struct.error:
         return 1
     return 1
+
+
+def write_mask(path: Path, values: NDArray[Any]) -> None:
+    """Write a mask as PNG, atomically.
+
+    Args:
+        path: must end in ``.png``.
+        values: (H, W) whole numbers in 0..65535, stored with 8 bits if they fit and 16 if not,
+            or (H, W, 3) uint8 colours.
+
+    Raises:
+        DataError: another suffix, shape or range.
+        MedsegError: the folder cannot be written.
+    """
+    if path.suffix.lower() != ".png":
+        raise DataError(path, "masks are written as PNG", "Choose a name that ends in .png")
+    grey = values.ndim == 2 and values.dtype.kind in "bui"
+    colour = values.ndim == 3 and values.shape[2] == 3 and values.dtype == np.uint8
+    if not values.size or not (grey or colour) or values.min() < 0 or values.max() > 65535:
+        raise DataError(
+            path,
+            f"a mask of shape {values.shape} and type {values.dtype} cannot be written",
+            "Give (H, W) whole numbers in 0..65535 or (H, W, 3) uint8 colours",
+        )
+    stored = values.astype(np.uint16 if values.max() > 255 else np.uint8)
+    with atomic_path(path) as part:
+        fromarray(stored).save(part, format="PNG")
 
 
 def _open(file: BinaryIO, path: Path) -> ImageFile:
