@@ -7,13 +7,14 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.data import duplicates
 from medseg.data.case import IGNORE, Case, Dataset, LabelMap, Problem
 from medseg.data.io import MAX_PIXELS, MaskFile, is_rotated
 from medseg.data.labels import (
@@ -47,6 +48,8 @@ class CaseFacts:
         height: in pixels, after EXIF rotation.
         width: in pixels, after EXIF rotation.
         pixels: mask pixels of each class, in the order of the label map; empty when unlabelled.
+        mean: of the image's grey values, 0 to 255.
+        deviation: their standard deviation.
     """
 
     id: str
@@ -56,6 +59,8 @@ class CaseFacts:
     height: int
     width: int
     pixels: tuple[int, ...]
+    mean: float = 0.0
+    deviation: float = 0.0
 
     @property
     def is_empty(self) -> bool:
@@ -69,6 +74,21 @@ class CaseFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class NearPair:
+    """Two cases with nearly the same image; see :mod:`medseg.data.duplicates`.
+
+    Attributes:
+        first: a case id.
+        second: another; of another dataset, when two are compared.
+        distance: 0 for a copy, up to 0.35.
+    """
+
+    first: str
+    second: str
+    distance: float
+
+
+@dataclass(frozen=True, slots=True)
 class Survey:
     """What :func:`check_dataset` found.
 
@@ -76,9 +96,14 @@ class Survey:
         dataset: what was checked.
         labels: declared or inferred; None when neither worked, which is then an error problem.
         channels: 1 when every image is grey or has three equal channels, 3 when some are in
-            colour; otherwise as many as every image has.
+            colour; otherwise as many as every image has. Like inferred labels, it is decided
+            without the cases that are published for testing.
         cases: the cases whose files can be used, by id, including unlabelled ones.
         problems: the layout's first, then those of single files, then those of the whole.
+        near: pairs of nearly equal images, nearest first. Of images with equal pixels only the
+            first is compared; pairs of one patient are left out.
+        near_limit: the distance up to which a pair is near in this dataset.
+        thumbnails: what images are compared by, for all cases whose images show something.
     """
 
     dataset: Dataset
@@ -86,6 +111,11 @@ class Survey:
     channels: int
     cases: tuple[CaseFacts, ...]
     problems: tuple[Problem, ...]
+    near: tuple[NearPair, ...] = ()
+    near_limit: float = duplicates.NEAREST
+    thumbnails: Mapping[str, NDArray[np.uint8]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -108,8 +138,12 @@ class Survey:
 
     @property
     def clusters(self) -> dict[str, str]:
-        """Case id to what alike images share, as :mod:`medseg.data.splits` takes it."""
-        return self.contents
+        """Case id to what alike images share, as :mod:`medseg.data.splits` takes it.
+
+        Cases with equal or nearly equal images, also over several steps, share the content hash
+        of one of them.
+        """
+        return _clusters(self.contents, self.near)
 
     def to_json(self) -> dict[str, Any]:
         """The survey as plain dicts, lists, numbers and text."""
@@ -126,6 +160,10 @@ class Survey:
             "cases": [
                 {name: getattr(facts, name) for name in CaseFacts.__slots__} for facts in self.cases
             ],
+            "near": [
+                {name: getattr(pair, name) for name in NearPair.__slots__} for pair in self.near
+            ],
+            "near_limit": round(self.near_limit, 4),
             "empty_masks": [facts.id for facts in self.cases if facts.is_empty],
             "all_foreground": [facts.id for facts in self.cases if facts.is_all_foreground],
             "problems": [
@@ -158,6 +196,9 @@ class _Look:
     channels: int = 1
     mask: _Mask | None = None
     problems: tuple[Problem, ...] = ()
+    thumbnail: NDArray[np.uint8] | None = None
+    mean: float = 0.0
+    deviation: float = 0.0
 
 
 def check_dataset(
@@ -204,10 +245,37 @@ def check_dataset(
     problems += _lossy_masks(dataset, looks, labels, snap)
     problems += _suspicious_masks(dataset, facts, labels)
     problems += _repeated_images(looks)
+    near, limit = _near_pairs(looks)
+    problems += _near_duplicates(dataset.cases, near)
     problems += _divided_patients(dataset.cases)
     channels, wrong = _channels(looks)
     problems += wrong
-    return Survey(dataset, labels, channels, tuple(facts), tuple(problems))
+    return Survey(
+        dataset,
+        labels,
+        channels,
+        tuple(facts),
+        tuple(problems),
+        near,
+        limit,
+        {seen.case.id: seen.thumbnail for seen in looks if seen.thumbnail is not None},
+    )
+
+
+def near_between(first: Survey, second: Survey) -> tuple[NearPair, ...]:
+    """Pairs of equal and nearly equal images of two datasets, nearest first."""
+    if not first.thumbnails or not second.thumbnails:
+        return ()
+    names, others = list(first.thumbnails), list(second.thumbnails)
+    found = duplicates.find_near(
+        np.stack(list(first.thumbnails.values())),
+        [None] * len(names),
+        np.stack(list(second.thumbnails.values())),
+    )
+    return tuple(
+        NearPair(names[match.first], others[match.second], round(match.distance, 4))
+        for match in found.matches
+    )
 
 
 def _unwritable_names(dataset: Dataset) -> Iterator[Problem]:
@@ -254,6 +322,7 @@ def _look(case: Case, *, labels: LabelMap | None, max_pixels: int) -> _Look:
     grey = image.shape[2] in (1, 3) and all(
         np.array_equal(red, image[..., channel]) for channel in range(1, image.shape[2])
     )
+    luminance = duplicates.luminance(image[..., :1] if grey else image)
     return _Look(
         case,
         case.image.sha256(),
@@ -262,12 +331,23 @@ def _look(case: Case, *, labels: LabelMap | None, max_pixels: int) -> _Look:
         1 if grey else image.shape[2],
         summary,
         tuple(problems),
+        duplicates.thumbnail(luminance),
+        *_brightness(luminance),
     )
+
+
+def _brightness(luminance: NDArray[np.uint8]) -> tuple[float, float]:
+    """Mean and standard deviation of grey values."""
+    counts = np.bincount(luminance.ravel(), minlength=256)
+    values = np.arange(256)
+    mean = float(counts @ values / luminance.size)
+    variance = float(counts @ np.square(values - mean) / luminance.size)
+    return round(mean, 2), round(variance**0.5, 2)
 
 
 def _channels(looks: list[_Look]) -> tuple[int, list[Problem]]:
     """Channels of the dataset's images, and the images that have another number."""
-    counts = Counter(seen.channels for seen in looks if seen.image_sha256)
+    counts = Counter(seen.channels for seen in _not_for_testing(looks) if seen.image_sha256)
     if not counts or set(counts) <= {1, 3}:
         return max(counts, default=1), []
     expected = counts.most_common(1)[0][0]
@@ -282,6 +362,11 @@ def _channels(looks: list[_Look]) -> tuple[int, list[Problem]]:
         for seen in looks
         if seen.image_sha256 and seen.channels != expected
     ]
+
+
+def _not_for_testing(looks: list[_Look]) -> list[_Look]:
+    """What decisions may be made from: all that is not published for testing, if there is any."""
+    return [seen for seen in looks if seen.case.split != "test"] or looks
 
 
 def _summary(case: Case, mask: MaskFile, labels: LabelMap | None) -> _Mask:
@@ -327,7 +412,7 @@ def _labels(dataset: Dataset, looks: list[_Look]) -> tuple[LabelMap | None, list
     """The declared label map, or one inferred from the masks of the commoner kind."""
     if dataset.labels is not None:
         return dataset.labels, []
-    masks = {seen.case.id: seen.mask for seen in looks if seen.mask is not None}
+    masks = {seen.case.id: seen.mask for seen in _not_for_testing(looks) if seen.mask is not None}
     lossy = 2 * sum(mask.lossy for mask in masks.values()) > len(masks)
     rgb = any(mask.rgb for mask in masks.values())
     counts: Mapping[str, Mapping[int, int]] = {
@@ -374,6 +459,8 @@ def _facts(seen: _Look, pixels: tuple[int, ...]) -> CaseFacts:
         seen.content,
         *seen.size,
         pixels,
+        seen.mean,
+        seen.deviation,
     )
 
 
@@ -462,6 +549,72 @@ def _repeated_images(looks: list[_Look]) -> Iterator[Problem]:
                 first.id,
                 f"the same image as {others} is in {' and '.join(sorted(parts))}",
                 "Remove the copy from one part: scores would be too good",
+            )
+
+
+def _near_pairs(looks: list[_Look]) -> tuple[tuple[NearPair, ...], float]:
+    """Pairs of nearly equal images, and the distance up to which they are that."""
+    first_of: dict[str, _Look] = {}
+    for seen in looks:
+        if seen.content and seen.thumbnail is not None:
+            first_of.setdefault(seen.content, seen)
+    distinct = list(first_of.values())
+    if len(distinct) < 2:
+        return (), duplicates.NEAREST
+    found = duplicates.find_near(
+        np.stack([seen.thumbnail for seen in distinct if seen.thumbnail is not None]),
+        [seen.case.patient for seen in distinct],
+    )
+    return tuple(
+        NearPair(distinct[one].case.id, distinct[two].case.id, round(distance, 4))
+        for one, two, distance in found.matches
+    ), found.limit
+
+
+def _clusters(contents: Mapping[str, str], near: Iterable[NearPair]) -> dict[str, str]:
+    """Case id to the content hash that stands for all alike images (union-find)."""
+    parent: dict[str, str] = {}
+
+    def root(content: str) -> str:
+        while parent.setdefault(content, content) != content:
+            parent[content] = parent[parent[content]]
+            content = parent[content]
+        return content
+
+    for pair in near:
+        if pair.first in contents and pair.second in contents:
+            parent[root(contents[pair.second])] = root(contents[pair.first])
+    return {case: root(content) for case, content in contents.items()}
+
+
+def _near_duplicates(cases: Iterable[Case], near: tuple[NearPair, ...]) -> Iterator[Problem]:
+    """One problem a cluster of images that are alike without being equal."""
+    split = {case.id: case.split for case in cases}
+    names = {pair.first: pair.first for pair in near} | {pair.second: pair.second for pair in near}
+    clusters: dict[str, list[str]] = defaultdict(list)
+    for case, content in _clusters(names, near).items():
+        clusters[content].append(case)
+    nearest = {pair.first: pair.distance for pair in reversed(near)}
+    nearest |= {pair.second: pair.distance for pair in reversed(near)}
+    for members in clusters.values():
+        first, *others = sorted(members)
+        distance = min(nearest[member] for member in members)
+        yield Problem(
+            "warning",
+            "near-duplicate",
+            first,
+            f"shows almost the same as {_shorten(others)} (distance {distance:.2f})",
+            "Remove the copies, or name their patient; until then they stay on one side of the "
+            "split",
+        )
+        parts = {part for member in members if (part := split[member]) is not None}
+        if len(parts) > 1:
+            yield Problem(
+                "error",
+                "near-duplicate-in-two-splits",
+                first,
+                f"almost the same image as {_shorten(others)} is in {' and '.join(sorted(parts))}",
+                "Move all of them to one part: scores would be too good",
             )
 
 
