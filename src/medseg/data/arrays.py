@@ -5,12 +5,10 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import tempfile
-import threading
 import zipfile
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import IO, Any
@@ -27,6 +25,7 @@ from medseg.data.io.pixels import (
     check_size,
     scale_to_uint8,
 )
+from medseg.data.io.recent import Recent
 from medseg.data.source import Source
 from medseg.errors import DataError
 
@@ -144,16 +143,16 @@ def read_headers(path: Path) -> Mapping[str, Header]:
             return headers
 
 
-def array_names(path: Path) -> tuple[str, ...]:
-    """The names of the arrays in a file; none when it cannot be read or h5py is missing."""
+def array_names(path: Path) -> tuple[str, ...] | None:
+    """The names of the arrays in a file, or None when it cannot be read or h5py is missing."""
     try:
         if path.suffix.lower() in H5_SUFFIXES:
             with _open_h5(path) as file:
                 return tuple(file)
         with zipfile.ZipFile(path) as archive:
             return tuple(name.removesuffix(".npy") for name in archive.namelist())
-    except Exception:
-        return ()
+    except Exception:  # damaged files make decoders raise almost anything
+        return None
 
 
 def read_array(path: Path, key: str, *, scaled: bool = False) -> NDArray[Any]:
@@ -203,51 +202,11 @@ def shape_text(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape)) or "a single number"
 
 
-@dataclass(slots=True)
-class _Entry:
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    array: NDArray[Any] | None = None
-    error: DataError | None = None
+def _in_memory(array: NDArray[Any]) -> int:
+    return 0 if isinstance(array, np.memmap) else array.nbytes
 
 
-class _Memory:
-    """The arrays used last; one thread decodes an array while others wait for it."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.entries: OrderedDict[object, _Entry] = OrderedDict()
-        self.lock = threading.Lock()
-
-    def get(self, key: object, decode: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-        with self.lock:
-            entry = self.entries.setdefault(key, _Entry())
-            self.entries.move_to_end(key)
-        with entry.lock:
-            if entry.error is not None:
-                raise entry.error
-            if entry.array is None:
-                try:
-                    entry.array = decode()
-                except DataError as error:
-                    entry.error = error
-                    raise
-                self._forget()
-            return entry.array
-
-    def _forget(self) -> None:
-        with self.lock:
-            held = sum(_in_memory(entry.array) for entry in self.entries.values())
-            for key in list(self.entries)[:-1]:
-                if held <= self.limit:
-                    break
-                held -= _in_memory(self.entries.pop(key).array)
-
-
-def _in_memory(array: NDArray[Any] | None) -> int:
-    return 0 if array is None or isinstance(array, np.memmap) else array.nbytes
-
-
-_memory = _Memory(_REMEMBERED)
+_memory: Recent[NDArray[Any]] = Recent(_REMEMBERED, _in_memory)
 
 
 def _is_h5(path: Path) -> bool:

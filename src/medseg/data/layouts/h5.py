@@ -24,7 +24,7 @@ from pathlib import Path
 from medseg.data.arrays import H5_SUFFIXES, array_names, read_headers, require_h5py
 from medseg.data.case import Case, Dataset, Problem, Split
 from medseg.data.layouts.names import labels_beside, nfc
-from medseg.data.layouts.npz import subject_cases
+from medseg.data.layouts.npz import nothing_usable, subject_cases
 from medseg.errors import DataError
 
 NAME = "h5"
@@ -58,11 +58,12 @@ def recognise(root: Path) -> str | None:
         return None
     names = array_names(first)
     # Without h5py there are no names, and reading says what to install.
-    if names and "image" not in names:
+    if names is None:
+        return f"HDF5 files such as {first.name}"
+    if "image" not in names:
         return None
-    return f"HDF5 files such as {first.name} hold " + (
-        " and ".join(name for name in ("image", "label", "scribble") if name in names) or "images"
-    )
+    held = [name for name in ("image", "label", "scribble") if name in names]
+    return f"HDF5 files such as {first.name} hold {' and '.join(held)}"
 
 
 def read(root: Path) -> Dataset:
@@ -104,12 +105,7 @@ def read_with(root: Path, masks: dict[Split | None, str], layout: str) -> Datase
         cases += found
         problems += wrong
     if not cases:
-        first = f"; first: {problems[0].where}: {problems[0].found}" if problems else ""
-        raise DataError(
-            root,
-            f"none of its {len(files)} .h5 files can be used{first}",
-            "Each must hold image, (H, W) or (D, H, W), and label of the same shape",
-        )
+        raise nothing_usable(root, problems)
     cases.sort(key=lambda case: case.id)
     folder = root if root.is_dir() else root.parent
     reason = recognise(root) or f"{len(files)} .h5 files"

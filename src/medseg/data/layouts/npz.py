@@ -32,6 +32,8 @@ def recognise(root: Path) -> str | None:
     if not files:
         return None
     names = array_names(files[0])
+    if names is None:
+        return f"{files[0].name} is called like a file of arrays"
     if _is_bench(names):
         return f"{files[0].name} holds {', '.join(n for n in names if n.endswith('_images'))}"
     pair = _pair(names)
@@ -85,14 +87,24 @@ def read(root: Path) -> Dataset:
             cases += found
             problems += wrong
     if not cases:
-        first = f"; first: {problems[0].where}: {problems[0].found}" if problems else ""
-        raise DataError(
-            root,
-            f"none of its {len(files)} .npz files can be used{first}",
-            "Files hold train_images and train_label (MedSegBench), or imgs and gts (MedSAM)",
-        )
+        raise nothing_usable(root, problems)
     cases.sort(key=lambda case: case.id)
     return Dataset(root, NAME, reason, tuple(cases), labels_beside(folder), tuple(problems))
+
+
+def nothing_usable(root: Path, problems: Sequence[Problem]) -> DataError:
+    """Why there is not a single case, by the first problem."""
+    if not problems:
+        return DataError(root, "holds no arrays", "Name a file or folder of arrays")
+    first = problems[0]
+    if len(problems) == 1:
+        return DataError(first.where, first.found, first.remedy)
+    return DataError(
+        root,
+        f"none of its files can be used; first of {len(problems)} errors: {first.where}: "
+        f"{first.found}",
+        first.remedy,
+    )
 
 
 def subject_cases(
