@@ -323,7 +323,7 @@ VALID = {
     "numTraining": 2,
     "regions_class_order": [1, 2],
     "dataset": {"a": {"images": ["imagesTr/a_0000.png"], "label": "labelsTr/a.png"}},
-    "medseg": {"patients": {"a": "p"}, "attributes": {"a": {"b": "c"}}},
+    "medseg": {"patients": {"a": "p"}, "attributes": {"a": {"b": "c"}}, "ids": {"a": "x/y"}},
 }
 
 

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from medseg.data import registry
 from medseg.data.case import Case, Dataset
-from medseg.data.layouts import folders, h5, h5_scribble, manifest, nnunet, npz
+from medseg.data.layouts import datalist, dicom, folders, h5, h5_scribble, manifest, msd, nnunet, npz
 from medseg.errors import DataError, nearest
 
 __all__ = ["LAYOUTS", "Layout", "is_dataset", "open_dataset"]
@@ -49,6 +49,9 @@ LAYOUTS: Mapping[str, Layout] = {
     "h5": h5,
     "h5-scribble": h5_scribble,
     "nnunet": nnunet,
+    "msd": msd,
+    "datalist": datalist,
+    "dicom": dicom,
 }
 
 _HELP = (

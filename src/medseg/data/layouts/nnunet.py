@@ -34,6 +34,7 @@ from medseg.data.layouts.declared import (
     read_labels,
     read_table,
     safe_id,
+    show,
 )
 from medseg.data.layouts.names import nfc
 from medseg.errors import DataError, plural
@@ -60,6 +61,7 @@ class _Declared:
         listed: images and mask of each training case, as paths; None when the folders say so.
         patients: case to patient.
         attributes: case to attributes.
+        ids: case to the id that it had before `medseg data convert` gave it a plain name.
     """
 
     channels: tuple[str, ...]
@@ -69,6 +71,7 @@ class _Declared:
     listed: Object | None
     patients: Mapping[str, str]
     attributes: Mapping[str, Mapping[str, str]]
+    ids: Mapping[str, str]
 
 
 def recognise(root: Path) -> str | None:
@@ -105,9 +108,14 @@ def read(root: Path) -> Dataset:
     tests, named_tests = _from_folders(path.parent, "Ts", declared, faults)
     _check_names(faults, declared, named, named_tests)
     tests = [subject for subject in tests if subject.id not in named]
+    ids = {case: declared.ids.get(case, case) for case in (*named, *named_tests)}
+    if len(set(ids.values())) < len(ids):
+        faults.add("json-key", "'medseg.ids' gives two cases one id", "Use different ids")
+        ids = dict(zip(ids, ids, strict=True))
     cases, members, wrong = expand_all(
         replace(
             subject,
+            id=ids[subject.id],
             patient=declared.patients.get(subject.id) or None,
             attributes=declared.attributes.get(subject.id, {}),
         )
@@ -115,7 +123,7 @@ def read(root: Path) -> Dataset:
     )
     if not cases:
         raise nothing_usable(path, "no case can be used", [*faults.problems, *wrong])
-    training = {subject.id: members[subject.id] for subject in subjects}
+    training = {subject.id: members[ids[subject.id]] for subject in subjects}
     folds, published = _read_folds(path.parent, named, training)
     reason = recognise(root) or ""
     if folds:
@@ -163,11 +171,11 @@ def _read_declaration(faults: Faults, content: Object) -> _Declared:
         remedy = 'Write {"CASE": {"images": [...], "label": ...}}, or remove it'
         faults.key("dataset", listed, "an object", remedy)
         listed = None
-    patients, attributes = _read_groups(faults, content.get("medseg", {}))
+    patients, attributes, ids = _read_ours(faults, content.get("medseg", {}))
     if not usable:
         raise faults.raised()
     return _Declared(
-        tuple(channels), str(ending), labels, cases, listed, patients, attributes
+        tuple(channels), str(ending), labels, cases, listed, patients, attributes, ids
     )  # fmt: skip
 
 
@@ -185,23 +193,30 @@ def _read_channels(faults: Faults, key: str, content: Object) -> list[str]:
     return [str(names[number]).strip() for number in numbers]
 
 
-def _read_groups(
+def _read_ours(
     faults: Faults, ours: object
-) -> tuple[Mapping[str, str], Mapping[str, Mapping[str, str]]]:
-    """Patients and attributes, which nnU-Net has no place for and `medseg data convert` adds."""
+) -> tuple[Mapping[str, str], Mapping[str, Mapping[str, str]], Mapping[str, str]]:
+    """Patients, attributes and ids, which `medseg data convert` adds as nnU-Net has no place for
+    them."""
     if not isinstance(ours, dict):
         faults.key("medseg", ours, "an object", "Correct or remove it")
-        return {}, {}
+        return {}, {}, {}
     patients = read_table(faults, "medseg.patients", ours.get("patients", {}))
+    ids = read_table(faults, "medseg.ids", ours.get("ids", {}))
+    wrong = [case for case in ids.values() if not case or safe_id(f"{case}.x") != case]
+    if wrong:
+        found = f"'medseg.ids' holds {first(map(show, wrong))}"
+        faults.add("json-key", found, "Use text without a leading / and without ..")
+        ids = {}
     given = ours.get("attributes", {})
     if not isinstance(given, dict):
         faults.key("medseg.attributes", given, "an object", "Correct or remove it")
-        return patients, {}
+        return patients, {}, ids
     attributes = {
         nfc(case): read_table(faults, f"medseg.attributes.{case}", table)
         for case, table in given.items()
     }
-    return patients, attributes
+    return patients, attributes, ids
 
 
 def _from_folders(
