@@ -114,7 +114,8 @@ def show(name: Name, as_json: AsJson = False) -> None:
             typer.echo(f"{key:12}{value}")
     cited = entry.citation
     typer.echo(
-        f"{'cite':12}{cited.authors} ({cited.year}). {cited.title}. {cited.venue}. {cited.link}"
+        f"{'cite':12}{cited.authors} ({cited.year}). {_sentence(cited.title)} {cited.venue}. "
+        f"{cited.link}"
         f"{_said(entry, 'citation')}"
     )
     lines = (
@@ -328,4 +329,4 @@ def _verdict(finding: Finding) -> str:
 
 
 def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}."
+    return f"{text[0].upper()}{text[1:]}" + ("" if text.endswith("?") else ".")
