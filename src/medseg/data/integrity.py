@@ -26,8 +26,10 @@ from medseg.data.labels import (
     should_snap,
     stored_values,
 )
+from medseg.data.outliers import Outliers, find_outliers
+from medseg.data.sites import Site, find_sites, site_problems
 from medseg.data.source import File, Source
-from medseg.errors import DataError
+from medseg.errors import DataError, plural
 
 _MAX_WORKERS = 8
 
@@ -103,6 +105,8 @@ class Survey:
         near: pairs of nearly equal images, nearest first. Of images with equal pixels only the
             first is compared; pairs of one patient are left out.
         near_limit: the distance up to which a pair is near in this dataset.
+        outliers: cases unlike the others.
+        sites: what cases of each site and device look like.
         thumbnails: what images are compared by, for all cases whose images show something.
     """
 
@@ -113,6 +117,8 @@ class Survey:
     problems: tuple[Problem, ...]
     near: tuple[NearPair, ...] = ()
     near_limit: float = duplicates.NEAREST
+    outliers: tuple[Outliers, ...] = ()
+    sites: tuple[Site, ...] = ()
     thumbnails: Mapping[str, NDArray[np.uint8]] = field(
         default_factory=dict, repr=False, compare=False
     )
@@ -164,6 +170,23 @@ class Survey:
                 {name: getattr(pair, name) for name in NearPair.__slots__} for pair in self.near
             ],
             "near_limit": round(self.near_limit, 4),
+            "outliers": [
+                {"kind": far.kind, "what": far.what, "usual": far.usual, "cases": dict(far.cases)}
+                for far in self.outliers
+            ],
+            "sites": [
+                {
+                    "attribute": site.attribute,
+                    "name": site.name,
+                    "cases": site.cases,
+                    "mean": round(site.mean, 2),
+                    "deviation": round(site.deviation, 2),
+                    "contrast": site.contrast,
+                    "effect": site.effect,
+                    "shows": dict(site.shows),
+                }
+                for site in self.sites
+            ],
             "empty_masks": [facts.id for facts in self.cases if facts.is_empty],
             "all_foreground": [facts.id for facts in self.cases if facts.is_all_foreground],
             "problems": [
@@ -248,6 +271,10 @@ def check_dataset(
     near, limit = _near_pairs(looks)
     problems += _near_duplicates(dataset.cases, near)
     problems += _divided_patients(dataset.cases)
+    outliers = find_outliers(facts, labels)
+    problems += _unlike_others(dataset, outliers)
+    sites = find_sites(dataset.cases, facts, labels)
+    problems += site_problems(sites)
     channels, wrong = _channels(looks)
     problems += wrong
     return Survey(
@@ -258,6 +285,8 @@ def check_dataset(
         tuple(problems),
         near,
         limit,
+        outliers,
+        sites,
         {seen.case.id: seen.thumbnail for seen in looks if seen.thumbnail is not None},
     )
 
@@ -616,6 +645,24 @@ def _near_duplicates(cases: Iterable[Case], near: tuple[NearPair, ...]) -> Itera
                 f"almost the same image as {_shorten(others)} is in {' and '.join(sorted(parts))}",
                 "Move all of them to one part: scores would be too good",
             )
+
+
+def _unlike_others(dataset: Dataset, outliers: Iterable[Outliers]) -> Iterator[Problem]:
+    remedies = {
+        "outlier-size": "Check that they belong here: images are squashed to one size",
+        "outlier-intensity": "Check their exposure, and that they are what they should be",
+        "outlier-label": "Check that their masks are whole, and theirs",
+    }
+    for far in outliers:
+        cases = [f"{case} ({value})" for case, value in far.cases.items()]
+        yield Problem(
+            "warning",
+            far.kind,
+            str(dataset.root),
+            f"{plural(len(cases), 'case')} far from the usual {far.what} ({far.usual}): "
+            f"{_shorten(cases)}",
+            remedies[far.kind],
+        )
 
 
 def _divided_patients(cases: Iterable[Case]) -> Iterator[Problem]:
