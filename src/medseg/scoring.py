@@ -168,7 +168,10 @@ def choose_cases(truth: Path, model: Path, part: Part, *, layout: str = "auto") 
     hashes = {case.id: case.image.sha256()[:16] for case in labelled}
     own = {case.id for case in labelled if images.get(case.id) == hashes[case.id]}
     known = set(images.values())
-    sealed = {images[case] for case, where in split.items() if where == "test" and case in images}
+    sealed, learnt = (
+        {images.get(case, "") for case, where in split.items() if (where == "test") is part}
+        for part in (True, False)
+    )
     if part == "auto":
         part = "test" if own and own >= split.keys() else "all"
     if part == "all":
@@ -186,7 +189,7 @@ def choose_cases(truth: Path, model: Path, part: Part, *, layout: str = "auto") 
     # By content, so that renaming an image does not make it another.
     scored = [hashes[case.id] for case in cases]
     seen_cases, own_cases, test_cases = (
-        sum(image in images_of for image in scored) for images_of in (seen, known, sealed)
+        sum(image in images_of for image in scored) for images_of in (seen, known, sealed - learnt)
     )
     return Chosen(cases, part, seen_cases, own_cases, test_cases)
 
@@ -240,7 +243,8 @@ def _memory_of_run(model: Path) -> tuple[dict[str, Split], dict[str, str]]:
         return {}, {}
     split = dict(read_split(split_file).parts)
     try:
-        return split, dict(json.loads(data_file.read_text(encoding="utf-8"))["images"])
+        images = dict(json.loads(data_file.read_text(encoding="utf-8"))["images"])
+        return split, {str(case): str(image) for case, image in images.items()}
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(
             data_file, f"it is damaged ({error!r})", "Score the model.medseg inside the run instead"

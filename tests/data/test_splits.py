@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medseg.data.case import Case, Split
+from medseg.data.case import Case, Dataset, Split
+from medseg.data.integrity import CaseFacts, Survey
 from medseg.data.source import File
-from medseg.data.splits import make_split
+from medseg.data.splits import divide, make_split
 from medseg.errors import DataError
 
 
@@ -44,8 +45,10 @@ def test_a_split_is_a_partition_divides_no_group_and_ignores_order(
 ) -> None:
     made, copies = given_cases
     seed = data.draw(st.integers(0, 5))
+    counts = st.tuples(*[st.integers(1, 9)] * data.draw(st.integers(2, 4)))
+    pixels = {item.id: data.draw(counts) for item in made if item.mask is not None}
     try:
-        split = make_split(made, duplicates=copies, seed=seed)
+        split = make_split(made, duplicates=copies, pixels=pixels, seed=seed)
     except DataError as error:
         assert "one patient" in str(error)  # noqa: PT017
         return
@@ -59,7 +62,7 @@ def test_a_split_is_a_partition_divides_no_group_and_ignores_order(
     labelled_parts = {split[item.id] for item in made if item.mask is not None}
     assert {"train", "val"} <= labelled_parts
     shuffled = data.draw(st.permutations(made))
-    assert make_split(shuffled, duplicates=copies, seed=seed) == split
+    assert make_split(shuffled, duplicates=copies, pixels=pixels, seed=seed) == split
 
 
 @pytest.mark.parametrize("count", [10, 50, 998])
@@ -108,6 +111,48 @@ def test_folds_share_a_test_part_and_validate_on_every_other_case_once() -> None
     vals = [name for split in splits for name, part in split.items() if part == "val"]
     assert all(test == tests[0] for test in tests)
     assert sorted(vals) == sorted(set(splits[0]) - tests[0])
+
+
+def test_folds_of_a_published_split_do_not_divide_a_patient_on_both_sides_of_it() -> None:
+    made = [case(f"{p}a", f"{p}", "train") for p in range(12)]
+    made += [case(f"{p}b", f"{p}", "val") for p in range(12)]
+    for fold in range(3):
+        split = make_split(made, fold=fold, folds=3)
+        assert all(split[f"{p}a"] == split[f"{p}b"] for p in range(12))
+
+
+def survey(made: list[Case], folds: tuple[dict[str, Split], ...] = ()) -> Survey:
+    facts = tuple(CaseFacts(item.id, "", "", item.id, 1, 2, (1, 1)) for item in made)
+    return Survey(Dataset(Path("d"), "", "", tuple(made), folds=folds), None, 1, facts, ())
+
+
+PUBLISHED: tuple[dict[str, Split], ...] = (
+    {"a": "val", "b": "train", "c": "train"},
+    {"a": "train", "b": "val", "c": "train"},
+    {"a": "train", "b": "train", "c": "val"},
+)
+
+
+@pytest.mark.parametrize("fold", [None, 0, 1, 2])
+def test_a_published_fold_is_kept_and_the_first_one_is_the_default(fold: int | None) -> None:
+    made = [case("a"), case("b"), case("c"), case("t", split="test")]
+    found = divide(survey(made, PUBLISHED), fold=fold)
+    assert found.parts == {**PUBLISHED[fold or 0], "t": "test"}
+    assert (found.fold, found.folds) == (fold or 0, 3)
+
+
+def test_a_published_split_besides_published_folds_is_the_default() -> None:
+    made = [case("a", split="train"), case("b", split="val"), case("c", split="train")]
+    assert divide(survey(made, PUBLISHED)).parts == {"a": "train", "b": "val", "c": "train"}
+    assert divide(survey(made, PUBLISHED), fold=2).parts["c"] == "val"
+
+
+def test_another_number_of_folds_than_published_is_refused() -> None:
+    made = [case("a"), case("b"), case("c")]
+    with pytest.raises(DataError, match="are 5, but the dataset publishes 3"):
+        divide(survey(made, PUBLISHED), fold=0, folds=5)
+    with pytest.raises(DataError, match="is 3 of 3"):
+        divide(survey(made, PUBLISHED), fold=3)
 
 
 def test_bad_folds_and_ratios_are_refused() -> None:

@@ -149,7 +149,9 @@ def split(
         divide(survey, ratios=(train, val, test), seed=seed, fold=number, folds=folds)
         for number in numbers
     ]
-    leaks = find_leaks(dataset.cases, divisions[0].parts, survey.clusters)
+    leaks = max(
+        (find_leaks(dataset.cases, each.parts, survey.clusters) for each in divisions), key=len
+    )
     if leaks and not allow_leak:
         raise leak_error(data, leaks)
     parts, validated = dict(divisions[0].parts), None

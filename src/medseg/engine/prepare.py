@@ -92,8 +92,8 @@ class Material:
         if not self.leaks:
             return ""
         return (
-            f"Leak, allowed with --allow-leak: {summary(self.leaks)} on both sides of the split. "
-            "Scores on the data it was trained on are too good."
+            f"Leak, allowed with --allow-leak: {summary(self.leaks)} on both sides of the split; "
+            "scores on these data are too good."
         )
 
     def facts(self, cache: CaseCache) -> dict[str, Any]:
