@@ -77,7 +77,7 @@ def list_(
             entry.modality,
             entry.organ,
             _count(entry),
-            ", ".join(label.name for label in entry.labels[1:]) + _doubt(entry, "labels"),
+            _classes(entry) + _doubt(entry, "labels"),
             entry.licence + _doubt(entry, "licence"),
             here,
         )
@@ -201,7 +201,7 @@ def add(
                       _verdict(finding))  # fmt: skip
     Console().print(table)
     differences = compared.registration.differences
-    if differences and not force:
+    if any(finding.verdict == "differs" for finding in compared.findings) and not force:
         raise DataError(
             folder,
             f"differs from the published {entry.title} in {plural(len(differences), 'point')}:\n  "
@@ -212,9 +212,11 @@ def add(
     registry.register(compared.registration)
     kept = f" with {plural(len(differences), 'difference')}" if differences else ""
     typer.echo(f"registered {name}{kept}: {compared.registration.folder}")
-    if entry.unverified:
-        typer.echo(f"unverified in the catalogue itself: {', '.join(entry.unverified)}")
-    typer.echo(f"licence    {entry.licence} ({entry.licence_url})")
+    for difference in differences:
+        typer.echo(f"  - {difference}")
+    typer.echo(
+        f"licence    {entry.licence} ({entry.licence_url}){_said(entry, 'licence', 'licence_url')}"
+    )
     typer.echo(f"next       medseg train {name}")
 
 
@@ -273,6 +275,11 @@ def _count(entry: Entry) -> str:
     return f"{entry.images:,}{unit}{_doubt(entry, 'images')}"
 
 
+def _classes(entry: Entry) -> str:
+    names = [label.name for label in entry.labels[1:]]
+    return ", ".join(names) if len(names) < 5 else f"{len(names)}, e.g. {names[0]}"
+
+
 def _doubt(entry: Entry, field: str) -> str:
     return " ?" if field in entry.unverified else ""
 
@@ -324,7 +331,8 @@ def _verdict(finding: Finding) -> str:
     return {
         "same": "[green]same[/]",
         "differs": "[red]differs[/]",
-        "unsure": "[yellow]unverified[/]",
+        "unsure": "[yellow]differs from what is unverified[/]",
+        "noted": "",
     }[finding.verdict]
 
 

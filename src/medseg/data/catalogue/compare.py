@@ -16,6 +16,7 @@ from medseg.data.registry import Registration, apply
 from medseg.errors import DataError, plural
 
 Progress = Callable[[int, int], None]
+Verdict = Literal["same", "unsure", "differs", "noted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +27,14 @@ class Finding:
         what: e.g. ``"images"``.
         published: in words; empty when the entry does not know.
         found: in words.
-        verdict: ``unsure`` when it differs from what is unverified itself.
+        verdict: ``differs`` is a reason to refuse a copy; ``unsure`` differs from what is itself
+            unverified; ``noted`` is no difference in content.
     """
 
     what: str
     published: str
     found: str
-    verdict: Literal["same", "differs", "unsure"]
+    verdict: Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,8 @@ def compare(
     folder = folder.absolute()
     chosen = _layout(entry, folder, layout)
     plain = _open(entry, folder, chosen)
-    findings = [_finding("layout", entry.layout, plain.layout)]
+    repacked: Verdict = "same" if plain.layout == entry.layout else "noted"
+    findings = [Finding("layout", entry.layout, plain.layout, repacked)]
     pattern, about_groups = _group_pattern(entry, folder, plain, group_pattern)
     registration = Registration(
         entry.name, folder, True, plain.layout, pattern, entry.label_map, entry.objects
@@ -90,7 +93,9 @@ def compare(
     findings += _about_sizes(entry, survey)
     findings += _about_split(entry, survey.dataset.cases)
     findings += _about_errors(survey)
-    differences = tuple(_in_words(each) for each in findings if each.verdict == "differs")
+    differences = tuple(
+        _in_words(each) for each in findings if each.verdict in ("differs", "unsure")
+    )
     return Comparison(replace(registration, differences=differences), tuple(findings), survey)
 
 
@@ -160,7 +165,9 @@ def _inferred(entry: Entry, registration: Registration, survey: Survey) -> Label
 def _about_labels(entry: Entry, survey: Survey, declared: LabelMap | None) -> Iterator[Finding]:
     published = _shown(entry.label_map)
     if declared is not None:
-        yield _finding("labels", published, _shown(declared), entry)
+        found = _shown(declared)
+        same = found == published
+        yield Finding("labels", published, found, "same" if same else _verdict(entry, "labels"))
         return
     unexpected = [p.found for p in survey.errors if p.kind == "unexpected-values"]
     if unexpected:
@@ -169,7 +176,7 @@ def _about_labels(entry: Entry, survey: Survey, declared: LabelMap | None) -> It
         return
     absent = [p.found for p in survey.warnings if p.kind == "absent-class"]
     if absent:
-        yield Finding("labels", published, "; ".join(absent), "differs")
+        yield Finding("labels", published, "; ".join(absent), _verdict(entry, "labels"))
     else:
         yield Finding("labels", published, published, "same")
 
@@ -189,7 +196,7 @@ def _about_counts(entry: Entry, survey: Survey) -> Iterator[Finding]:
 
 def _count(entry: Entry, what: str, published: int | None, found: int) -> Finding:
     if published is None:
-        return Finding(what, "", str(found), "unsure")
+        return Finding(what, "", str(found), "noted")
     if found == published:
         return Finding(what, str(published), str(found), "same")
     return Finding(what, str(published), str(found), _verdict(entry, what))
@@ -237,7 +244,7 @@ def _about_split(entry: Entry, cases: tuple[Case, ...]) -> Iterator[Finding]:
             files[case.split].add(case.image.files[0])
     counts = {part: len(paths) for part, paths in files.items() if paths}
     if not counts:
-        yield Finding("split", published, "none that medseg can apply; it draws its own", "unsure")
+        yield Finding("split", published, "none that medseg can apply; it draws its own", "noted")
         return
     found = ", ".join(f"{count} {part}" for part, count in counts.items())
     if nowhere:
@@ -251,25 +258,20 @@ def _about_errors(survey: Survey) -> Iterator[Finding]:
     for kind, count in counts.items():
         first = next(problem for problem in survey.errors if problem.kind == kind)
         found = f"{plural(count, 'error')} ({kind}), first: {first.where}: {first.found}"
-        yield Finding("files", "readable", found, "differs")
+        yield Finding("problems", "none", found, "differs")
 
 
-def _finding(what: str, published: str, found: str, entry: Entry | None = None) -> Finding:
-    if published == found:
-        return Finding(what, published, found, "same")
-    return Finding(what, published, found, _verdict(entry, what) if entry else "differs")
-
-
-def _verdict(entry: Entry, what: str) -> Literal["differs", "unsure"]:
+def _verdict(entry: Entry, what: str) -> Verdict:
     return "unsure" if what in entry.unverified else "differs"
 
 
 def _in_words(finding: Finding) -> str:
     counted = finding.found.isdigit() and finding.published.isdigit()
     if counted and int(finding.found) < int(finding.published):
-        return f"partial copy: {finding.found} of {finding.published} {finding.what}"
-    published = f" instead of {finding.published}" if finding.published else ""
-    return f"{finding.what}: {finding.found}{published}"
+        words = f"partial copy: {finding.found} of {finding.published} {finding.what}"
+    else:
+        words = f"{finding.what}: {finding.found} instead of {finding.published}"
+    return f"{words} (unverified)" if finding.verdict == "unsure" else words
 
 
 def _shown(labels: LabelMap) -> str:

@@ -43,7 +43,7 @@ __all__ = ["IMAGE_FOLDERS", "MASK_FOLDERS", "MASK_SUFFIXES", "read", "recognise"
 
 NAME = "folders"
 DECLARED = False
-IMAGE_FOLDERS = ("images", "image", "imgs", "img", "original", "input", "img_dir")
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "original", "input", "img_dir", "volumes")
 # DRIVE and HRF have both vessels and mask/ (field of view), so the rarer names come first.
 _VESSEL_FOLDERS = ("1st_manual", "manual1")
 MASK_FOLDERS = (

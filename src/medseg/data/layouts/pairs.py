@@ -23,6 +23,10 @@ MASK_SUFFIXES = (
     " mask",
     "_label",
     "_gt",
+    # PH2, GlaS and HC18.
+    "_lesion",
+    "_anno",
+    "_annotation",
 )
 # DRIVE pairs 21_training.tif with 21_manual1.gif.
 IMAGE_SUFFIXES = ("_training", "_test")

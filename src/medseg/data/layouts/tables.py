@@ -132,12 +132,17 @@ def with_patients(root: Path, subjects: Sequence[Subject]) -> tuple[list[Subject
 def with_split_files(
     root: Path, subjects: Sequence[Subject]
 ) -> tuple[list[Subject], list[Problem]]:
-    """Apply ``train.txt``, ``val.txt`` and ``test.txt``.
+    """Apply ``train.txt``, ``val.txt`` and ``test.txt``, or files ``.list`` of these names.
 
     Cases that no file lists are training cases; when there is a ``train.txt`` they are also
     reported.
     """
-    files = {split: root / f"{split}.txt" for split in SPLITS if (root / f"{split}.txt").is_file()}
+    files = {
+        split: path
+        for split in SPLITS
+        for path in (root / f"{split}.list", root / f"{split}.txt")
+        if path.is_file()
+    }
     if not files:
         return list(subjects), []
     ids = {
@@ -167,7 +172,7 @@ def with_split_files(
                         "error",
                         "case-in-two-splits",
                         where,
-                        f"'{name}' is also in {listed[case_id]}.txt",
+                        f"'{name}' is also in {files[listed[case_id]].name}",
                         "List each case once",
                     )
                 )
