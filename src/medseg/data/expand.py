@@ -136,6 +136,8 @@ def _compare(
     if found is None:
         return []
     kind, words = found
+    if what == "channel":
+        kind = "channel-mismatch"
     return [Problem("error", kind, str(path), words, _REMEDIES[what])]
 
 

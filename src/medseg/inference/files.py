@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,16 +19,30 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from medseg.data.io import is_image_file, write_mask
+from medseg.data.case import Case
+from medseg.data.expand import Subject, expand
+from medseg.data.io import is_image_file, read_image, stem, write_mask
+from medseg.data.io.volume import is_volume, read_header, write_mask_like, written_suffix
 from medseg.data.labels import decode_mask
 from medseg.data.layouts import is_dataset, open_dataset
-from medseg.data.source import File, Source
+from medseg.data.slices import SLICE, Stack, gather, volume_of
+from medseg.data.source import Source
 from medseg.errors import DataError, MedsegError
 from medseg.files import atomic_path, write_text
 from medseg.inference.predictor import Model
 from medseg.report.overlay import draw_contours
 
 MANIFEST = "predictions.json"
+
+# Problems of a dataset that do not concern its images.
+_OF_MASKS = {
+    "mask-without-image",
+    "missing-mask",
+    "size-mismatch",
+    "geometry-mismatch",
+    "field-of-view",
+}
+_CHANNEL = re.compile(r"(.+)_(\d{4})")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -44,7 +59,7 @@ class PredictOptions:
 
 @dataclass
 class PredictionReport:
-    """What happened to each input.
+    """What happened to each input; a volume counts once.
 
     Attributes:
         written: images predicted in this call.
@@ -57,19 +72,28 @@ class PredictionReport:
     failed: list[tuple[Source, str]] = field(default_factory=list)
 
 
-def find_inputs(inputs: Sequence[str | Path], *, layout: str = "auto") -> dict[str, Source]:
-    """Images by the name, without suffix, of the mask to write.
+def find_inputs(
+    inputs: Sequence[str | Path], *, layout: str = "auto", channels: int = 1
+) -> dict[str, Source]:
+    """Images by the name, without suffix, of the mask to write; slices of volumes by case id.
 
     A file is named by its stem; images in a folder keep their place below it, and folders in it
     that hold predictions are left out; a dataset folder contributes its images under their case
-    ids; a pattern (``*.png``) is expanded.
+    ids; a pattern (``*.png``) is expanded. Where all images of a folder or pattern end in
+    ``_0000``, ``_0001`` ..., they are the channels of one, as in nnU-Net's ``imagesTs``.
+
+    Args:
+        inputs: image files, folders, dataset folders, or patterns.
+        layout: how dataset folders lie on disk, where it cannot be recognised.
+        channels: of the images that the model was trained on.
 
     Raises:
-        DataError: nothing found for an input, or two images would get the same mask.
+        DataError: nothing found for an input, two images would get the same mask, or a channel
+            is missing or does not fit.
     """
     found: dict[str, Source] = {}
     for item in inputs:
-        for name, source in _expand(str(item), layout):
+        for name, source in _expand(str(item), layout, channels):
             if name in found and found[name] != source:
                 raise DataError(
                     source,
@@ -80,17 +104,19 @@ def find_inputs(inputs: Sequence[str | Path], *, layout: str = "auto") -> dict[s
     return found
 
 
-def _expand(item: str, layout: str) -> list[tuple[str, Source]]:
+def _expand(item: str, layout: str, channels: int) -> list[tuple[str, Source]]:
     path = Path(item)
-    if path.is_file() and path.suffix.lower() != ".csv":
-        return [(path.stem, File(path))]
+    if path.is_file() and is_image_file(path):
+        return _cases(stem(path.name), [path])
     if layout != "auto" or is_dataset(path):
         dataset = open_dataset(path, layout=layout)
         for problem in dataset.problems:
             # Masks do not matter here, but an image that was left out does.
-            if problem.severity == "error" and problem.kind != "mask-without-image":
+            if problem.severity == "error" and problem.kind not in _OF_MASKS:
                 raise DataError(problem.where, problem.found, problem.remedy)
         return [(case.id, case.image) for case in dataset.cases]
+    if path.is_file():
+        return _cases(stem(path.name), [path])
     if path.exists():
         predictions = {note.parent for note in path.rglob(MANIFEST)} - {path}
         images = sorted(
@@ -98,18 +124,135 @@ def _expand(item: str, layout: str) -> list[tuple[str, Source]]:
         )
         if not images:
             raise DataError(path, "there are no images in it", "Name a folder with images")
-        return [(p.relative_to(path).with_suffix("").as_posix(), File(p)) for p in images]
-    matches = sorted(Path(m) for m in glob.glob(item, recursive=True) if is_image_file(Path(m)))
-    if not matches:
-        raise DataError(item, "there is no such image or folder", "Check the path")
-    return [(p.stem, File(p)) for p in matches]
+        named = {p: stem(p.relative_to(path).as_posix()) for p in images}
+    else:
+        images = sorted(Path(m) for m in glob.glob(item, recursive=True) if is_image_file(Path(m)))
+        if not images:
+            raise DataError(item, "there is no such image or folder", "Check the path")
+        named = {p: stem(p.name) for p in images}
+    grouped = _by_channel(named, channels)
+    if grouped is None:
+        return [case for p, name in named.items() for case in _cases(name, [p])]
+    return [case for name, paths in grouped.items() for case in _cases(name, paths)]
+
+
+def _cases(name: str, paths: list[Path]) -> list[tuple[str, Source]]:
+    cases, problems = expand(Subject(name, paths))
+    for problem in problems:
+        raise DataError(problem.where, problem.found, problem.remedy)
+    return [(case.id, case.image) for case in cases]
+
+
+def _by_channel(named: Mapping[Path, str], channels: int) -> dict[str, list[Path]] | None:
+    """The files of each image, where all names end in the number of a channel; else None.
+
+    Raises:
+        DataError: a channel is missing.
+    """
+    found: dict[str, dict[int, Path]] = {}
+    for path, name in named.items():
+        match = _CHANNEL.fullmatch(name)
+        if match is None:
+            return None
+        found.setdefault(match[1], {})[int(match[2])] = path
+    numbers = {number for paths in found.values() for number in paths}
+    if numbers == {0}:
+        return {name: [paths[0]] for name, paths in found.items()}
+    if max(numbers) != channels - 1 or _is_colour(next(iter(named))):
+        return None
+    for name, paths in found.items():
+        for number in range(channels):
+            if number not in paths:
+                there = next(iter(paths.values()))
+                raise DataError(
+                    there.with_name(
+                        f"{Path(name).name}_{number:04}{there.name[len(stem(there.name)) :]}"
+                    ),
+                    f"is missing: '{name}' has {len(paths)} of the {channels} channels",
+                    "Add it; the model was trained on all of them",
+                )
+    return {name: [paths[number] for number in range(channels)] for name, paths in found.items()}
+
+
+def _is_colour(path: Path) -> bool:
+    """Whether a picture holds all channels by itself."""
+    try:
+        return not is_volume(path) and read_image(path).shape[2] > 1
+    except DataError:
+        return False
+
+
+@dataclass(frozen=True, eq=False)
+class _Image:
+    """What gets one mask file: a picture, or all slices of a volume.
+
+    Attributes:
+        name: of the mask, below the output folder, without suffix.
+        source: as reported.
+        parts: a picture, or the slices in order.
+        volume: the files of the volume; None for a picture.
+        suffix: of the mask.
+    """
+
+    name: str
+    source: Source
+    parts: tuple[Source, ...]
+    volume: tuple[Path, ...] | None = None
+    suffix: str = ".png"
+
+    def part_name(self, index: int) -> str:
+        """Of what is written for each slice."""
+        digits = max(3, len(str(len(self.parts) - 1)))
+        return self.name if len(self.parts) == 1 else f"{self.name}{SLICE}{index:0{digits}}"
+
+
+def _images(found: Mapping[str, Source]) -> list[_Image]:
+    """Put the slices of each volume together again.
+
+    Raises:
+        DataError: only some slices of a volume are there.
+    """
+    images = []
+    for whole in gather(Case(name, source) for name, source in found.items()):
+        source = whole.image
+        files = volume_of(source)
+        if files is None:
+            images.append(_Image(whole.id, source, (source,)))
+            continue
+        parts = source.slices if isinstance(source, Stack) else (source,)
+        count = read_header(files).num_slices
+        if len(parts) != count:
+            raise DataError(
+                files[0],
+                f"only {len(parts)} of its {count} slices are to be predicted",
+                "Name the whole volume",
+            )
+        images.append(_Image(whole.id, source, parts, files, written_suffix(files)))
+    return images
+
+
+class _Volume:
+    """The mask of a volume while its slices come in."""
+
+    def __init__(self, image: _Image) -> None:
+        self.image = image
+        self.slices: dict[int, NDArray[np.uint8]] = {}
+        self.writing: list[Future[None]] = []
+
+    @property
+    def complete(self) -> bool:
+        return len(self.slices) == len(self.image.parts)
+
+    def classes(self) -> NDArray[np.uint8]:
+        return np.stack([self.slices[index] for index in range(len(self.image.parts))])
 
 
 @dataclass(frozen=True)
 class _Read:
-    """An image on its way: decoded, pre-processed."""
+    """A picture or slice on its way: decoded, pre-processed."""
 
-    name: str
+    of: _Image
+    index: int
     image: NDArray[np.uint8]
     tensor: Tensor
 
@@ -127,9 +270,12 @@ def predict_files(
     """Write a mask for every image, in the image's own size, with the training masks' values.
 
     ``OUT/name.png`` is the mask, ``OUT/overlay/name.png`` a contour picture,
-    ``OUT/probabilities/name.npz`` holds ``probabilities`` ``(K, H, W)`` float16. Images are read
-    and masks written in the background while the network runs; a few are in memory at a time.
-    Masks that are already there are not made again.
+    ``OUT/probabilities/name.npz`` holds ``probabilities`` ``(K, H, W)`` float16. The mask of a
+    volume is a volume on the same grid: ``OUT/name.nii.gz``, ``.nrrd``, ``.mha`` or ``.tif``, and
+    ``.nii.gz`` for a DICOM series; contours and probabilities are those of its slices,
+    ``OUT/overlay/name/slice_012.png``. Images are read and masks written in the background while
+    the network runs; a few are in memory at a time. Masks that are already there are not made
+    again.
 
     Args:
         model: from :func:`medseg.load`.
@@ -138,7 +284,7 @@ def predict_files(
         options: what to write and how.
         layout: how dataset folders lie on disk, where it cannot be recognised.
         overwrite: make masks again that are already there.
-        progress: called with (done, total).
+        progress: called with (done, total) pictures and slices.
 
     Returns:
         Counts, and the files that could not be read.
@@ -150,7 +296,7 @@ def predict_files(
     """
     return predict_images(
         model,
-        find_inputs(inputs, layout=layout),
+        find_inputs(inputs, layout=layout, channels=model.manifest.preprocessing.channels),
         output,
         options=options,
         overwrite=overwrite,
@@ -169,29 +315,55 @@ def predict_images(
 ) -> PredictionReport:
     """:func:`predict_files` for images whose masks' names are already known."""
     folder = Path(output)
-    _protect_what_is_there(folder, found, options)
+    images = _images(found)
+    if model.labels.rgb and any(image.volume for image in images):
+        raise DataError(
+            next(image.source for image in images if image.volume),
+            "is a volume, and the model's masks hold colours, which no volume does",
+            "Train with masks of class values",
+        )
+    _protect_what_is_there(folder, images, options)
     _claim(folder, model, options, overwrite)
     report = PredictionReport()
-    todo = {
-        name: source
-        for name, source in found.items()
-        if overwrite or not all(p.is_file() for p in _outputs(folder, name, options))
-    }
-    report.skipped = len(found) - len(todo)
+    todo = [
+        image
+        for image in images
+        if overwrite or not all(p.is_file() for p in _outputs(folder, image, options))
+    ]
+    report.skipped = len(images) - len(todo)
+    total = sum(len(image.parts) for image in images)
+    done = total - sum(len(image.parts) for image in todo)
     if progress is not None:
-        progress(report.skipped, len(found))
+        progress(done, total)
 
     with ThreadPoolExecutor(2) as readers, ThreadPoolExecutor(2) as writers:
 
-        def read(item: tuple[str, Source]) -> _Read:
-            name, source = item
-            image = source.read_image(max_pixels=model.max_pixels)
-            return _Read(name, image, model.preprocess(image))
+        def read(item: tuple[_Image, int]) -> _Read:
+            of, index = item
+            picture = of.parts[index].read_image(max_pixels=model.max_pixels)
+            return _Read(of, index, picture, model.preprocess(picture))
 
         writing: deque[Future[None]] = deque()
+        volumes: dict[str, _Volume] = {}
+        failed: set[str] = set()
         batch: list[_Read] = []
 
+        def keep(each: _Read, classes: NDArray[np.uint8], future: Future[None]) -> None:
+            """A slice of a volume; with the last one, the volume is written."""
+            if each.of.name in failed:
+                return
+            volume = volumes.setdefault(each.of.name, _Volume(each.of))
+            volume.slices[each.index] = classes
+            volume.writing.append(future)
+            if volume.complete:
+                del volumes[each.of.name]
+                for written in volume.writing:
+                    written.result()
+                writing.append(writers.submit(_write_volume, model, folder, volume))
+                report.written += 1
+
         def flush() -> None:
+            nonlocal done
             tensors = torch.stack([each.tensor for each in batch])
             for each, logits in zip(batch, model.logits(tensors, tta=options.tta), strict=True):
                 if len(writing) > 2 * model.batch_size + 4:
@@ -199,21 +371,30 @@ def predict_images(
                 # Only numpy goes to the writers: PyTorch would start threads in each of them.
                 full = model.resize_logits(logits, (each.image.shape[0], each.image.shape[1]))
                 values = model.probabilities(full) if options.probabilities else None
-                found_classes = model.classes(full)
-                writing.append(
-                    writers.submit(_write, model, folder, each, found_classes, values, options)
-                )
-            report.written += len(batch)
+                classes = model.classes(full)
+                future = writers.submit(_write, model, folder, each, classes, values, options)
+                writing.append(future)
+                if each.of.volume is None:
+                    report.written += 1
+                else:
+                    keep(each, classes, future)
+            done += len(batch)
             batch.clear()
             if progress is not None:
-                progress(report.skipped + report.written + len(report.failed), len(found))
+                progress(done, total)
 
-        for (_, source), future in _ahead(readers, read, todo.items(), 2 * model.batch_size + 2):
+        work = [(image, index) for image in todo for index in range(len(image.parts))]
+        for (of, _), future in _ahead(readers, read, work, 2 * model.batch_size + 2):
             try:
-                batch.append(future.result())
+                picture = future.result()
             except DataError as error:
-                report.failed.append((source, f"{error.found}. {error.remedy}"))
+                done += 1
+                if of.name not in failed:
+                    failed.add(of.name)
+                    volumes.pop(of.name, None)
+                    report.failed.append((of.source, f"{error.found}. {error.remedy}"))
                 continue
+            batch.append(picture)
             if len(batch) == model.batch_size:
                 flush()
         if batch:
@@ -221,7 +402,7 @@ def predict_images(
         for written in writing:
             written.result()
     if progress is not None:
-        progress(len(found), len(found))
+        progress(total, total)
     return report
 
 
@@ -239,23 +420,23 @@ def _ahead(
             waiting.append((item, pool.submit(work, item)))
 
 
-def _outputs(folder: Path, name: str, options: PredictOptions) -> list[Path]:
-    paths = [folder / f"{name}.png"]
-    if options.overlay:
-        paths.append(folder / "overlay" / f"{name}.png")
-    if options.probabilities:
-        paths.append(folder / "probabilities" / f"{name}.npz")
+def _outputs(folder: Path, image: _Image, options: PredictOptions) -> list[Path]:
+    paths = [folder / f"{image.name}{image.suffix}"]
+    for index in range(len(image.parts)):
+        name = image.part_name(index)
+        if options.overlay:
+            paths.append(folder / "overlay" / f"{name}.png")
+        if options.probabilities:
+            paths.append(folder / "probabilities" / f"{name}.npz")
     return paths
 
 
-def _protect_what_is_there(
-    folder: Path, found: Mapping[str, Source], options: PredictOptions
-) -> None:
-    images = {path.resolve() for source in found.values() for path in source.files}
+def _protect_what_is_there(folder: Path, images: Sequence[_Image], options: PredictOptions) -> None:
+    inputs = {path.resolve() for image in images for path in image.source.files}
     ours = (folder / MANIFEST).exists()
-    for name in found:
-        for path in _outputs(folder, name, options):
-            if path.resolve() in images:
+    for image in images:
+        for path in _outputs(folder, image, options):
+            if path.resolve() in inputs:
                 raise DataError(path, "its mask would replace it", "Choose another -o")
             if not ours and path.exists():
                 raise DataError(
@@ -271,17 +452,27 @@ def _write(
     probabilities: NDArray[np.float32] | None,
     options: PredictOptions,
 ) -> None:
+    """Write what is asked for of a picture or slice, and the mask of a picture."""
+    name = read.of.part_name(read.index)
     if options.overlay:
-        path = folder / "overlay" / f"{read.name}.png"
+        path = folder / "overlay" / f"{name}.png"
         with atomic_path(path) as part:
             Image.fromarray(draw_contours(read.image, classes, labels=model.labels)).save(part)
     if probabilities is not None:
-        with atomic_path(folder / "probabilities" / f"{read.name}.npz") as part:
+        with atomic_path(folder / "probabilities" / f"{name}.npz") as part:
             values = probabilities.astype(np.float16)
             with part.open("wb") as file:
                 np.savez_compressed(file, probabilities=values)
     # The mask comes last: a call that finds it takes the image for done.
-    write_mask(folder / f"{read.name}.png", decode_mask(classes, model.labels))
+    if read.of.volume is None:
+        write_mask(folder / f"{name}.png", decode_mask(classes, model.labels))
+
+
+def _write_volume(model: Model, folder: Path, volume: _Volume) -> None:
+    image = volume.image
+    assert image.volume is not None
+    values = decode_mask(volume.classes(), model.labels)
+    write_mask_like(folder / f"{image.name}{image.suffix}", values, image.volume)
 
 
 def _claim(folder: Path, model: Model, options: PredictOptions, overwrite: bool) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.data.case import IGNORE, LabelMap
-from medseg.data.io import read_mask
+from medseg.data.slices import Stack, misplaced, open_slices
 from medseg.data.source import Source
 from medseg.errors import DataError, MedsegError
 from medseg.files import write_text
@@ -47,8 +47,8 @@ class CaseScore:
         truth_pixels: pixels of the class in the truth.
         predicted_pixels: pixels of the class in the prediction; 0 without a usable one.
         status: ``"ok"``, or why the prediction could not be used: ``"missing prediction"``,
-            ``"unreadable prediction"``, ``"size mismatch (HxW against HxW)"`` (truth first) or
-            ``"label values"``.
+            ``"unreadable prediction"``, ``"size mismatch (HxW against HxW)"`` (truth first),
+            ``"geometry mismatch (...)"`` of volumes, or ``"label values"``.
     """
 
     case: str
@@ -234,8 +234,9 @@ def score_case(
     """Score every foreground class of one case.
 
     Args:
-        truth: (H, W) class indices; pixels that are ``IGNORE`` are not scored.
-        prediction: (H, W) class indices, or None when there is no usable one.
+        truth: (H, W) class indices, of a volume (S, H, W); those that are ``IGNORE`` are not
+            scored.
+        prediction: the same, or None when there is no usable one.
         labels: the classes.
         empty_policy: what an empty truth met by an empty prediction is worth.
         case: the case's id.
@@ -370,7 +371,7 @@ def evaluate_folders(
 
     def score(item: pairing.Truth) -> list[CaseScore]:
         there = pairing.read_truth(item.mask, classes, reading, item.field_of_view)
-        claimed, status = _read_prediction(paired.get(item.case), classes, predicted)
+        claimed, status = _read_prediction(paired.get(item.case), item.mask, classes, predicted)
         return score_case(there, claimed, classes, empty_policy, case=item.case, status=status)
 
     rows: list[CaseScore] = []
@@ -396,18 +397,28 @@ def evaluate_folders(
 
 
 def _read_prediction(
-    path: Path | None, labels: LabelMap, declared: LabelMap | None
+    path: Path | None, truth: Source, labels: LabelMap, declared: LabelMap | None
 ) -> tuple[NDArray[np.uint8] | None, str]:
     if path is None:
         return None, MISSING
     try:
-        mask = read_mask(path)
+        source = open_slices(path)
+        apart = misplaced(truth, source, "prediction")
+        if apart is not None and apart[0] == "geometry-mismatch":
+            return None, f"geometry mismatch ({apart[1].replace('the image', 'the truth')})"
     except DataError:
         return None, UNREADABLE
-    try:
-        return pairing.encode_prediction(mask, labels, declared, path), OK
-    except DataError:
-        return None, LABEL_VALUES
+    classes = []
+    for part in source.slices if isinstance(source, Stack) else [source]:
+        try:
+            mask = part.read_mask()
+        except DataError:
+            return None, UNREADABLE
+        try:
+            classes.append(pairing.encode_prediction(mask, labels, declared, path))
+        except DataError:
+            return None, LABEL_VALUES
+    return (np.stack(classes) if isinstance(source, Stack) else classes[0]), OK
 
 
 def _mean(values: Sequence[float]) -> float:

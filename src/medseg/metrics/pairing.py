@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.data.case import Label, LabelMap
-from medseg.data.io import MAX_PIXELS, MaskFile, is_image_file
+from medseg.data.io import MAX_PIXELS, MaskFile, is_image_file, stem
 from medseg.data.labels import (
     Snap,
     count_values,
@@ -28,7 +28,8 @@ from medseg.data.labels import (
 from medseg.data.layouts import is_dataset, open_dataset
 from medseg.data.layouts.folders import MASK_FOLDERS, MASK_SUFFIXES
 from medseg.data.layouts.names import labels_beside, nfc
-from medseg.data.source import File, Source
+from medseg.data.slices import Stack, gather, open_slices
+from medseg.data.source import Source
 from medseg.errors import DataError
 
 PREDICTIONS_FILE = "predictions.json"
@@ -43,12 +44,12 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """A true mask.
+    """A true mask; that of a volume is one.
 
     Attributes:
-        case: the case's id.
+        case: the id of the case or volume.
         names: what its prediction may be called, without suffix: the id and the mask's own name.
-        mask: where the mask lies.
+        mask: where the mask lies; a :class:`Stack` for a volume, and so are the others.
         image: the image, when the truth is a dataset.
         field_of_view: a mask that is 0 where nothing is scored, or None.
     """
@@ -83,7 +84,7 @@ def find_truths(
 
     Args:
         path: what `medseg.data.layouts.open_dataset` reads, or a folder of masks.
-        only: the case ids wanted, or None for all.
+        only: the case ids wanted, of volumes or of their slices; None for all.
         layout: how a dataset lies on disk, where it cannot be recognised.
 
     Returns:
@@ -94,6 +95,7 @@ def find_truths(
         DataError: no masks, a dataset with errors, two masks of one name, or an id of ``only``
             that does not exist.
     """
+    members: dict[str, set[str]] = {}
     if layout == "auto" and path.exists() and not is_dataset(path):
         truths, labels = _masks_in(path), _labels_near(path)
     else:
@@ -101,28 +103,27 @@ def find_truths(
         for problem in dataset.problems:
             if problem.severity == "error":
                 raise DataError(problem.where, problem.found, problem.remedy)
-        truths = [
-            Truth(
-                case.id,
-                (case.id, _beside(case.id, case.mask.path)),
-                case.mask,
-                case.image,
-                case.field_of_view,
-            )
-            for case in dataset.cases
-            if case.mask is not None
-        ]
+        labelled = [case for case in dataset.cases if case.mask is not None]
+        truths = []
+        for whole in gather(labelled):
+            if whole.mask is not None:
+                names = (whole.id, _beside(whole.id, whole.mask.path))
+                truth = Truth(whole.id, names, whole.mask, whole.image, whole.field_of_view)
+                truths.append(truth)
+                members[whole.id] = {case.id for case in whole.cases}
         labels = dataset.labels
     if not truths:
         raise DataError(path, "holds no masks", "Give a dataset, or a folder of mask images")
     masks = [truth.mask for truth in truths]
     if only is not None:
-        unknown = sorted(set(only) - {truth.case for truth in truths})
+        known = {case for truth in truths for case in (truth.case, *members.get(truth.case, ()))}
+        unknown = sorted(set(only) - known)
         if unknown:
             raise DataError(
                 path, f"has no masks for {_some(unknown)}", "Choose among the labelled cases"
             )
-        truths = [truth for truth in truths if truth.case in only]
+        wanted = set(only)
+        truths = [t for t in truths if wanted & {t.case, *members.get(t.case, ())}]
     return truths, masks, labels
 
 
@@ -273,11 +274,23 @@ def agree(
 def read_truth(
     mask: Source, labels: LabelMap, reading: Reading, field_of_view: Source | None = None
 ) -> NDArray[np.uint8]:
-    """A true mask as (H, W) class indices, ``IGNORE`` where nothing is scored.
+    """A true mask as (H, W) class indices, of a volume (S, H, W), ``IGNORE`` where nothing is
+    scored.
 
     Raises:
         DataError: the file cannot be read or holds values that no class has.
     """
+    if isinstance(mask, Stack):
+        # Slice by slice, because values on their way to classes take eight bytes each.
+        views = (
+            field_of_view.slices if isinstance(field_of_view, Stack) else [None] * len(mask.slices)
+        )
+        return np.stack(
+            [
+                read_truth(each, labels, reading, view)
+                for each, view in zip(mask.slices, views, strict=True)
+            ]
+        )
     return read_classes(
         mask,
         labels,
@@ -335,7 +348,7 @@ def _masks_in(folder: Path) -> list[Truth]:
                 "Keep one mask for each case",
             )
         by_name[name] = file
-    return [Truth(name, (name,), File(file)) for name, file in sorted(by_name.items())]
+    return [Truth(name, (name,), open_slices(file)) for name, file in sorted(by_name.items())]
 
 
 def _labels_near(folder: Path) -> LabelMap | None:
@@ -356,12 +369,12 @@ def _image_files(folder: Path) -> list[Path]:
 
 
 def _stem(file: Path, folder: Path) -> str:
-    return nfc(file.relative_to(folder).with_suffix("").as_posix())
+    return nfc(stem(file.relative_to(folder).as_posix()))
 
 
 def _beside(case: str, mask: Path) -> str:
     """The mask's own name, in the folder of the case's id."""
-    return "/".join([*case.split("/")[:-1], nfc(mask.stem)])
+    return "/".join([*case.split("/")[:-1], nfc(stem(mask.name))])
 
 
 def _exact(name: str) -> set[str]:
@@ -388,8 +401,13 @@ def _stored_value(value: Any) -> tuple[int, bool]:
 
 
 def _histogram(reading: Reading, source: Source) -> tuple[str, dict[int, int], bool, bool]:
-    mask = source.read_mask(max_pixels=reading.max_pixels)
-    return str(source), count_values(mask), mask.rgb, mask.lossy
+    counts: Counter[int] = Counter()
+    rgb = lossy = False
+    for each in source.slices if isinstance(source, Stack) else [source]:
+        mask = each.read_mask(max_pixels=reading.max_pixels)
+        counts.update(count_values(mask))
+        rgb, lossy = rgb or mask.rgb, lossy or mask.lossy
+    return str(source), dict(counts), rgb, lossy
 
 
 def _binary_encoding(mask: MaskFile, labels: LabelMap) -> LabelMap:

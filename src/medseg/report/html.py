@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.data.case import IGNORE, LabelMap
-from medseg.data.io import read_mask
+from medseg.data.slices import Stack, open_slices
 from medseg.data.source import Source
 from medseg.errors import DataError
 from medseg.files import write_text
@@ -93,7 +93,8 @@ def read_cases(evaluation: Evaluation, k: int = 3) -> list[ReportCase]:
     """Read the cases of `pick_cases` from the files they were scored from.
 
     Where there is no image, or one of another size, its place is taken by plain grey; an
-    evaluation that was not read from files gives no cases.
+    evaluation that was not read from files gives no cases. Of a volume, the slice with most of
+    the truth is shown.
     """
     scores = evaluation.case_means("dice")
     failed = evaluation.failures()
@@ -102,19 +103,36 @@ def read_cases(evaluation: Evaluation, k: int = 3) -> list[ReportCase]:
         source = evaluation.sources.get(case)
         if source is None:
             continue
-        truth = pairing.read_truth(source.truth, evaluation.labels, evaluation.reading)
+        truth_at, image_at = source.truth, source.image
+        prediction_at = None
+        if source.prediction is not None and case not in failed:
+            prediction_at = open_slices(source.prediction)
+        if isinstance(truth_at, Stack):
+            index = _fullest(truth_at, evaluation)
+            truth_at = truth_at.slices[index]
+            image_at, prediction_at = (
+                each.slices[index] if isinstance(each, Stack) else None
+                for each in (image_at, prediction_at)
+            )
+        truth = pairing.read_truth(truth_at, evaluation.labels, evaluation.reading)
         truth[truth == IGNORE] = 0
         prediction = None
-        if source.prediction is not None and case not in failed:
+        if prediction_at is not None:
             prediction = pairing.encode_prediction(
-                read_mask(source.prediction),
+                prediction_at.read_mask(),
                 evaluation.labels,
                 evaluation.prediction_labels,
-                source.prediction,
+                prediction_at,
             )
-        image = _image_or_grey(source.image, truth.shape)
+        image = _image_or_grey(image_at, truth.shape)
         cases.append(ReportCase(case, image, truth, prediction, scores[case]))
     return cases
+
+
+def _fullest(volume: Stack, evaluation: Evaluation) -> int:
+    """The slice that shows most of the truth."""
+    truth = pairing.read_truth(volume, evaluation.labels, evaluation.reading)
+    return int(((truth > 0) & (truth != IGNORE)).sum(axis=(1, 2)).argmax())
 
 
 def write_report(
@@ -233,17 +251,17 @@ def _panels(case: ReportCase, labels: LabelMap) -> list[tuple[str, str | None]]:
     image = thumbnail(to_rgb(case.image), PANEL_SIZE)
     truth = mask_thumbnail(case.truth, PANEL_SIZE)
     panels: list[tuple[str, str | None]] = [
-        ("Image", _jpeg(image)),
-        ("Truth", _jpeg(draw_contours(image, truth, labels=labels))),
+        ("Image", jpeg(image)),
+        ("Truth", jpeg(draw_contours(image, truth, labels=labels))),
     ]
     if case.prediction is None:
         return [*panels, ("Prediction", None)]
     claimed = mask_thumbnail(case.prediction, PANEL_SIZE)
     drawn = draw_contours(image, claimed, truth=truth, labels=labels)
-    return [*panels, ("Prediction", _jpeg(drawn))]
+    return [*panels, ("Prediction", jpeg(drawn))]
 
 
-def _jpeg(picture: NDArray[np.uint8]) -> str:
+def jpeg(picture: NDArray[np.uint8]) -> str:
     from PIL import Image
 
     data = io.BytesIO()

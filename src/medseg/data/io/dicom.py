@@ -21,7 +21,6 @@ from medseg.errors import DataError, plural
 
 SUFFIXES = (".dcm", ".dicom")
 
-_DIRECTORY = "1.2.840.10008.1.3.10"
 _SEGMENTATION = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 _TAGS = (
     "SOPClassUID",
@@ -75,19 +74,24 @@ def files_of(folder: Path) -> tuple[Path, ...]:
 def series_in(folder: Path) -> dict[str, list[Any]]:
     """The images of a folder by their SeriesInstanceUID, without pixels.
 
+    Objects that are no images, such as a DICOMDIR, are left out.
+
     Raises:
-        DataError: no DICOM image there, or one that cannot be read.
+        DataError: no DICOM image there.
     """
     found: dict[str, list[Any]] = {}
+    other: DataError | None = None
     for path in sorted(folder.iterdir()):
         if path.is_file() and not path.name.startswith(".") and is_dicom(path):
             dataset = _read(path, pixels=False)
-            if str(dataset.file_meta.get("MediaStorageSOPClassUID", "")) == _DIRECTORY:
+            try:
+                _check_image(path, dataset)
+            except DataError as error:
+                other = other or error
                 continue
-            _check_image(path, dataset)
             found.setdefault(str(dataset.get("SeriesInstanceUID", "")), []).append(dataset)
     if not found:
-        raise DataError(folder, "holds no DICOM image", "Name a folder with a series")
+        raise other or DataError(folder, "holds no DICOM image", "Name a folder with a series")
     return found
 
 

@@ -60,7 +60,7 @@ def volume_files(path: Path) -> tuple[Path, ...]:
     Raises:
         DataError: no volume, or its parts do not fit together.
     """
-    return _guarded(path, lambda: _files(path))
+    return guarded(path, lambda: _files(path))
 
 
 def read_header(files: tuple[Path, ...]) -> Header:
@@ -69,7 +69,7 @@ def read_header(files: tuple[Path, ...]) -> Header:
     Raises:
         DataError: a file is missing, damaged, or not of a kind that is read.
     """
-    return _guarded(files[0], lambda: _cached_header(files, _stamp(files)))
+    return guarded(files[0], lambda: _cached_header(files, _stamp(files)))
 
 
 def sha256(files: tuple[Path, ...]) -> str:
@@ -88,7 +88,7 @@ def read_pictures(files: tuple[Path, ...]) -> NDArray[np.uint8]:
         DataError: as :func:`read_header`, and voxels that are cut off, NaN or infinite.
     """
     return _pictures.get(
-        _key(files), lambda: _guarded(files[0], lambda: as_pictures(_voxels(files)))
+        _key(files), lambda: guarded(files[0], lambda: as_pictures(_voxels(files)))
     )
 
 
@@ -98,7 +98,16 @@ def read_labels(files: tuple[Path, ...]) -> MaskFile:
     Raises:
         DataError: as :func:`read_pictures`, and values that are no class values.
     """
-    return _labels.get(_key(files), lambda: _guarded(files[0], lambda: as_labels(_voxels(files))))
+    return _labels.get(_key(files), lambda: guarded(files[0], lambda: as_labels(_voxels(files))))
+
+
+def read_voxels(files: tuple[Path, ...]) -> Voxels:
+    """The stored values, in no cache.
+
+    Raises:
+        DataError: as :func:`read_header`, and voxels that are cut off.
+    """
+    return guarded(files[0], lambda: _voxels(files))
 
 
 def check_slices(header: Header, max_pixels: int, *, channels: bool = False) -> None:
@@ -223,10 +232,10 @@ def _stamp(files: tuple[Path, ...]) -> tuple[tuple[int, int], ...]:
 
 
 def _key(files: tuple[Path, ...]) -> tuple[Any, ...]:
-    return _guarded(files[0], lambda: (files, _stamp(files)))
+    return guarded(files[0], lambda: (files, _stamp(files)))
 
 
-def _guarded(path: Path, read: Callable[[], T]) -> T:
+def guarded(path: Path, read: Callable[[], T]) -> T:
     """``read()``, where damaged files make decoders raise almost anything."""
     try:
         return read()
