@@ -236,16 +236,18 @@ def remove(
 
 
 def _add_own(name: str, folder: Path, layout: str, group_pattern: str | None) -> None:
+    import os
+
     from medseg.data import registry
     from medseg.data.layouts import open_dataset
     from medseg.errors import plural
 
+    folder = Path(os.path.abspath(folder))
     dataset = open_dataset(folder, layout=layout, group_pattern=group_pattern)
-    registry.register(registry.Registration(name, folder.absolute(), False, layout, group_pattern))
+    registry.register(registry.Registration(name, folder, False, layout, group_pattern))
     hint = registry.suggestion(name)
     typer.echo(
-        f"registered {name}: {folder.absolute()}, {plural(len(dataset.cases), 'case')} "
-        f"({dataset.layout})"
+        f"registered {name}: {folder}, {plural(len(dataset.cases), 'case')} ({dataset.layout})"
     )
     typer.echo(f"{name} is not in the catalogue, so nothing was compared. {hint}".rstrip())
     typer.echo(f"next       medseg data check {name}")

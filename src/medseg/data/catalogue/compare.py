@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -72,7 +73,7 @@ def compare(
     Raises:
         DataError: nothing to read.
     """
-    folder = folder.absolute()
+    folder = Path(os.path.abspath(folder))
     chosen = _layout(entry, folder, layout)
     plain = _open(entry, folder, chosen)
     repacked: Verdict = "same" if plain.layout == entry.layout else "noted"
@@ -82,12 +83,11 @@ def compare(
         entry.name, folder, True, plain.layout, pattern, entry.label_map, entry.objects
     )
     survey = _survey(registration, progress)
-    findings += _about_labels(entry, survey, plain.labels)
     if plain.labels is None and _has_unexpected_values(survey):
-        registration = replace(
-            registration, labels=_inferred(entry, registration, survey), objects=False
-        )
+        labels = _relabelled(entry, plain, progress)
+        registration = replace(registration, labels=labels)
         survey = _survey(registration, progress)
+    findings.append(_about_labels(entry, survey))
     findings += about_groups
     findings += _about_counts(entry, survey)
     findings += _about_sizes(entry, survey)
@@ -148,12 +148,14 @@ def _has_unexpected_values(survey: Survey) -> bool:
     return any(problem.kind == "unexpected-values" for problem in survey.errors)
 
 
-def _inferred(entry: Entry, registration: Registration, survey: Survey) -> LabelMap | None:
-    """Labels of a copy that stores other values than published: the entry's names where there
-    are two classes, else None, as nobody knows which value is which class."""
-    dataset = open_dataset(registration.folder, layout=registration.layout)
-    labels = check_dataset(replace(dataset, labels=None)).labels
-    if labels is None or len(labels.labels) != len(entry.labels) or len(entry.labels) > 2:
+def _relabelled(entry: Entry, plain: Dataset, progress: Progress | None) -> LabelMap | None:
+    """Labels of a copy of which some masks hold other values than published: the entry's where
+    most hold its values, its names on other values where there are two classes, else None, as
+    nobody knows which value is which class."""
+    labels = check_dataset(plain, progress=progress).labels
+    if labels is None or set(labels.values) == set(entry.label_map.values):
+        return entry.label_map
+    if len(labels.labels) > 2 or len(entry.labels) > 2:
         return None
     named = (
         replace(label, name=published.name)
@@ -162,44 +164,42 @@ def _inferred(entry: Entry, registration: Registration, survey: Survey) -> Label
     return replace(labels, labels=tuple(named))
 
 
-def _about_labels(entry: Entry, survey: Survey, declared: LabelMap | None) -> Iterator[Finding]:
+def _about_labels(entry: Entry, survey: Survey) -> Finding:
     published = _shown(entry.label_map)
-    if declared is not None:
-        found = _shown(declared)
-        same = found == published
-        yield Finding("labels", published, found, "same" if same else _verdict(entry, "labels"))
-        return
-    unexpected = [p.found for p in survey.errors if p.kind == "unexpected-values"]
-    if unexpected:
-        found = f"in {plural(len(unexpected), 'mask')} other values; {unexpected[0]}"
-        yield Finding("labels", published, found, _verdict(entry, "labels"))
-        return
-    absent = [p.found for p in survey.warnings if p.kind == "absent-class"]
+    if survey.labels is None:
+        return Finding("labels", published, "cannot be told from the masks", "differs")
+    found = _shown(survey.labels)
+    if found != published:
+        return Finding("labels", published, found, _verdict(entry, "labels"))
+    absent = [problem.found for problem in survey.warnings if problem.kind == "absent-class"]
     if absent:
-        yield Finding("labels", published, "; ".join(absent), _verdict(entry, "labels"))
-    else:
-        yield Finding("labels", published, published, "same")
+        return Finding("labels", published, "; ".join(absent), _verdict(entry, "labels"))
+    return Finding("labels", published, found, "same")
 
 
 def _about_counts(entry: Entry, survey: Survey) -> Iterator[Finding]:
     labelled = [case for case in survey.dataset.cases if case.mask is not None]
     count = len({case.image.files[0] for case in labelled})
     if entry.unit == "volumes" and labelled and not any(case.image.place for case in labelled):
-        published = "" if entry.images is None else f"{entry.images} volumes"
-        yield Finding("images", published, f"{count} single slices", "differs")
+        published = "" if entry.images is None else str(entry.images)
+        yield Finding("volumes", published, f"{len(labelled)} single slices", "differs")
     else:
-        yield _count(entry, "images", entry.images, count)
+        found = count if entry.unit == "volumes" else len(labelled)
+        yield _count(entry, "images", entry.images, found, named=entry.unit)
     patients = len({case.patient for case in labelled if case.patient is not None})
     if patients:
         yield _count(entry, "patients", entry.patients, patients)
 
 
-def _count(entry: Entry, what: str, published: int | None, found: int) -> Finding:
+def _count(
+    entry: Entry, field: str, published: int | None, found: int, *, named: str = ""
+) -> Finding:
+    what = named or field
     if published is None:
         return Finding(what, "", str(found), "noted")
     if found == published:
         return Finding(what, str(published), str(found), "same")
-    return Finding(what, str(published), str(found), _verdict(entry, what))
+    return Finding(what, str(published), str(found), _verdict(entry, field))
 
 
 def _about_sizes(entry: Entry, survey: Survey) -> Iterator[Finding]:
@@ -261,14 +261,16 @@ def _about_errors(survey: Survey) -> Iterator[Finding]:
         yield Finding("problems", "none", found, "differs")
 
 
-def _verdict(entry: Entry, what: str) -> Verdict:
-    return "unsure" if what in entry.unverified else "differs"
+def _verdict(entry: Entry, field: str) -> Verdict:
+    return "unsure" if field in entry.unverified else "differs"
 
 
 def _in_words(finding: Finding) -> str:
     counted = finding.found.isdigit() and finding.published.isdigit()
     if counted and int(finding.found) < int(finding.published):
         words = f"partial copy: {finding.found} of {finding.published} {finding.what}"
+    elif finding.published in ("", "none"):
+        words = f"{finding.what}: {finding.found}"
     else:
         words = f"{finding.what}: {finding.found} instead of {finding.published}"
     return f"{words} (unverified)" if finding.verdict == "unsure" else words

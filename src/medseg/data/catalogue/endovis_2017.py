@@ -1,6 +1,6 @@
 """EndoVis 2017, robotic instrument segmentation."""
 
-from medseg.data.catalogue.entry import Citation, Entry, PublishedSplit, binary
+from medseg.data.catalogue.entry import Citation, Entry, binary
 
 ENTRY = Entry(
     name="endovis-2017",
@@ -34,14 +34,11 @@ ENTRY = Entry(
     ),
     layout="folders",
     group_pattern=r"instrument_dataset_\d+",
-    split=PublishedSplit(
-        rule=(
+    notes=(
+        (
             "by sequence: the 8 training sequences; test is 8 x 75 following frames and "
             "two whole sequences of 300. Papers mostly cross-validate over the 8"
         ),
-        parts={"train": 1800, "test": 1200},
-    ),
-    notes=(
         (
             "the eight short test sequences follow directly on the training ones: leave "
             "the matching sequence out when testing on them"
