@@ -32,52 +32,80 @@ SnapMasks = Annotated[
 
 @app.command()
 def check(
-    data: Data,
+    data: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Folder with images/ and masks/, or a CSV manifest; several are compared."
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write the report to this .html or .json file."),
+    ] = None,
     layout: Layout = "auto",
     group_pattern: GroupPattern = None,
     snap_masks: SnapMasks = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """List every problem of a dataset. Exit code 1 when there are errors.
+    """List every problem of a dataset, and images that it shares with others.
+
+    Exit code 1 when there are errors.
 
     **Examples**
 
-        medseg data check photos/
+        medseg data check photos/ -o report.html
+
+        medseg data check train-set/ test-set/
 
         medseg data check photos/ --json > problems.json
     """
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
     from medseg.data.integrity import check_dataset
     from medseg.data.layouts import open_dataset
+    from medseg.data.overlap import find_overlaps
     from medseg.engine.progress import counting_bar
-    from medseg.errors import plural
+    from medseg.errors import MedsegError
+    from medseg.files import write_text
+    from medseg.report.check import problem_table, to_json, verdict, write_check_report
 
-    dataset = open_dataset(data, layout=layout, group_pattern=group_pattern)
+    if output is not None and output.suffix.lower() not in (".html", ".json"):
+        raise MedsegError("--output", f"'{output}' is neither .html nor .json", "Name it either")
+    datasets = [open_dataset(path, layout=layout, group_pattern=group_pattern) for path in data]
+    surveys = []
     with counting_bar(Console(stderr=True)) as bar:
-        task = bar.add_task("checking", total=len(dataset.cases))
-        survey = check_dataset(
-            dataset, snap=snap_masks, progress=lambda done, total: bar.update(task, completed=done)
-        )
+        for dataset in datasets:
+            task = bar.add_task("checking", total=len(dataset.cases))
+            surveys.append(
+                check_dataset(
+                    dataset,
+                    snap=snap_masks,
+                    progress=lambda done, total, task=task: bar.update(task, completed=done),  # type: ignore[misc]
+                )
+            )
+    overlaps = find_overlaps(surveys)
+    found = json.dumps(to_json(surveys, overlaps), indent=1, ensure_ascii=False)
+    if output is not None and output.suffix.lower() == ".json":
+        write_text(output, f"{found}\n")
+    elif output is not None:
+        write_check_report(output, surveys, overlaps, snap=snap_masks)
     if as_json:
-        typer.echo(json.dumps(survey.to_json(), indent=1, ensure_ascii=False))
+        typer.echo(found)
     else:
-        if survey.problems:
-            table = Table("", "problem", "where", "found", "what to do", show_lines=True)
-            for problem in survey.problems:
-                colour = "red" if problem.severity == "error" else "yellow"
-                said = (problem.kind, problem.where, problem.found, problem.remedy)
-                table.add_row(Text(problem.severity, style=colour), *map(Text, said))
-            Console().print(table)
-        names = ", ".join(survey.labels.names) if survey.labels else "unknown"
-        typer.echo(
-            f"{len(survey.usable)} usable of {len(dataset.cases)} cases; classes: {names}; "
-            f"{'grey' if survey.channels == 1 else 'colour'} images; "
-            f"{plural(len(survey.errors), 'error')}, {plural(len(survey.warnings), 'warning')}"
-        )
-    if survey.errors:
+        console = Console()
+        for survey in surveys:
+            if survey.problems:
+                console.print(problem_table(survey.problems))
+            name = f"{survey.dataset.root}: " if len(surveys) > 1 else ""
+            typer.echo(f"{name}{verdict(survey)}")
+        shared = [overlap.problem for overlap in overlaps if overlap.problem is not None]
+        if shared:
+            console.print(problem_table(shared))
+        elif overlaps:
+            typer.echo("The datasets share no image that could be found.")
+        if output is not None:
+            typer.echo(f"{output}: the report")
+    if any(survey.errors for survey in surveys):
         raise typer.Exit(1)
 
 

@@ -291,22 +291,6 @@ def check_dataset(
     )
 
 
-def near_between(first: Survey, second: Survey) -> tuple[NearPair, ...]:
-    """Pairs of equal and nearly equal images of two datasets, nearest first."""
-    if not first.thumbnails or not second.thumbnails:
-        return ()
-    names, others = list(first.thumbnails), list(second.thumbnails)
-    found = duplicates.find_near(
-        np.stack(list(first.thumbnails.values())),
-        [None] * len(names),
-        np.stack(list(second.thumbnails.values())),
-    )
-    return tuple(
-        NearPair(names[match.first], others[match.second], round(match.distance, 4))
-        for match in found.matches
-    )
-
-
 def _unwritable_names(dataset: Dataset) -> Iterator[Problem]:
     """Names that neither the run's files nor the report can hold."""
     for case in dataset.cases:

@@ -80,6 +80,70 @@ def distribution(values: Iterable[float], mean: float | None, title: str) -> str
     return _svg(figure, "distribution")
 
 
+def sizes(counts: Mapping[str, int], title: str) -> str:
+    """Horizontal bars: how many images have each size, the first at the top."""
+    figure, axes = _axes(title)
+    names = list(counts)[::-1]
+    axes.barh(names, [counts[name] for name in names], color=_BLUE, height=0.7)
+    axes.grid(visible=False)
+    for place, name in enumerate(names):
+        axes.annotate(
+            f"{counts[name]:,}",
+            (counts[name], place),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            color=_INK,
+            fontsize=9,
+        )
+    axes.margins(x=0.12)
+    axes.set_xlabel("images")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    return _svg(figure, f"sizes {title}")
+
+
+def shares(values: Sequence[float], title: str) -> str:
+    """A histogram of shares in 0 to 1 on a logarithmic axis in per cent; zeros are left out."""
+    shown = [100 * value for value in values if value > 0]
+    if not shown:
+        return ""
+    figure, axes = _axes(title)
+    low, high = math.floor(4 * math.log10(min(shown))), math.ceil(4 * math.log10(max(shown)))
+    edges = [10 ** (step / 4) for step in range(low, max(high, low + 1) + 1)]
+    axes.hist(shown, bins=edges, color=_BLUE, rwidth=0.92)
+    axes.set_xscale("log")
+    axes.minorticks_off()
+    ticks = [10**power for power in range(math.floor(low / 4), math.ceil(high / 4) + 1)]
+    axes.set_xticks(ticks, [f"{tick:g} %" for tick in ticks])
+    axes.set(xlim=(edges[0] * 0.8, edges[-1] * 1.25), xlabel="share of the image", ylabel="masks")
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    return _svg(figure, f"shares {title}")
+
+
+def boxes(groups: Mapping[str, Sequence[float]], title: str) -> str:
+    """A box of grey values, 0 to 255, for each group: median, quartiles, 5th and 95th percentile."""
+    figure, axes = _axes(title)
+    figure.set_figheight(1.2 + 0.35 * len(groups))
+    names = list(groups)[::-1]
+    line = {"color": _INK, "linewidth": 1}
+    axes.boxplot(
+        [list(groups[name]) for name in names],
+        orientation="horizontal",
+        tick_labels=names,
+        whis=(5, 95),
+        widths=0.55,
+        patch_artist=True,
+        boxprops={"facecolor": _BLUE, "edgecolor": "none"},
+        medianprops={"color": _ORANGE, "linewidth": 2},
+        whiskerprops=line,
+        capprops=line,
+        flierprops={"marker": ".", "markersize": 3, "markeredgecolor": _INK},
+    )
+    axes.set(xlim=(0, 255), xlabel="mean grey value of an image")
+    axes.grid(visible=False, axis="y")
+    return _svg(figure, f"boxes {title}")
+
+
 def _axes(title: str) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 

@@ -262,6 +262,7 @@ def _panels(case: ReportCase, labels: LabelMap) -> list[tuple[str, str | None]]:
 
 
 def jpeg(picture: NDArray[np.uint8]) -> str:
+    """A (H, W, 3) picture as a data URI."""
     from PIL import Image
 
     data = io.BytesIO()
