@@ -16,6 +16,8 @@ from typing import Protocol, cast
 
 from medseg.data.convert.items import Job, collect
 from medseg.data.integrity import Survey
+from medseg.data.layouts import LAYOUTS
+from medseg.data.slices import volume_of
 from medseg.errors import DataError, MedsegError, nearest, plural
 
 __all__ = ["TARGETS", "Conversion", "Target", "convert_dataset"]
@@ -29,8 +31,19 @@ TARGETS: Mapping[str, str] = {
 }
 
 
+# The layout that reads a target, where it is called otherwise.
+_LAYOUTS = {"images-masks": "folders"}
+_TELL = "Convert to manifest, which keeps everything, and report this as a bug"
+
+
 class Target(Protocol):
-    """What a target's module provides."""
+    """What a target's module provides.
+
+    Attributes:
+        VOLUMES: whether it holds volumes; otherwise their slices become pictures.
+    """
+
+    VOLUMES: bool
 
     def write(self, job: Job) -> None:
         """Write ``job.items`` into ``job.folder``.
@@ -94,11 +107,23 @@ def convert_dataset(
     _check_output(survey.dataset.root, output)
     part = output.with_name(f".{output.name}.part")
     module = cast(Target, import_module(TARGETS[target]))
-    job = Job(part, survey, survey.labels, collect(survey), progress)
+    items = collect(survey, volumes=module.VOLUMES)
+    job = Job(part, survey, survey.labels, items, progress)
+    flattened = {
+        volume_of(item.case.image)
+        for item in items
+        if not item.is_volume and volume_of(item.case.image)
+    }
+    if flattened:
+        job.notes.append(
+            f"{plural(len(flattened), 'volume')} written slice by slice: spacing and orientation "
+            "are lost"
+        )
     try:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         module.write(job)
+        _check_written(job, target)
         if output.is_dir():
             output.rmdir()
         os.replace(part, output)
@@ -111,6 +136,40 @@ def convert_dataset(
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return Conversion(output, job.cases, job.copied, job.encoded, tuple(job.notes))
+
+
+def _check_written(job: Job, target: str) -> None:
+    """Compare what can be read back with what was to be written, but for pixels.
+
+    Raises:
+        DataError: cases, patients or the split would not come back as they were.
+    """
+    module = LAYOUTS[_LAYOUTS.get(target, target)]
+    found = module.read(job.folder)
+    wrong = [problem for problem in found.problems if problem.severity == "error"]
+    if wrong:
+        raise DataError(
+            wrong[0].where, f"was written and is not read back ({wrong[0].found})", _TELL
+        )
+    published = any(case.split for item in job.items for case in item.cases)
+    written = {
+        f"{job.names.get(item.id, item.id)}{case.id.removeprefix(item.id)}": case
+        for item in job.items
+        for case in item.cases
+    }
+    back = {case.id: case for case in found.cases}
+    for case_id in sorted(written.keys() | back.keys()):
+        ours, theirs = written.get(case_id), back.get(case_id)
+        if ours is None or theirs is None:
+            happened = "comes from nowhere" if ours is None else "does not come back"
+            raise DataError(case_id, f"{happened} when read as {target}", _TELL)
+        if ours.patient != theirs.patient:
+            told = f"has the patient {theirs.patient}, not {ours.patient}, when read as {target}"
+            raise DataError(case_id, told, _TELL)
+        # A case without a part is trained on, where others have one.
+        if (ours.split or "train") != (theirs.split or "train") or (theirs.split and not published):
+            told = f"is in the part {theirs.split}, not {ours.split}, when read as {target}"
+            raise DataError(case_id, told, _TELL)
 
 
 def _check_output(root: Path, output: Path) -> None:

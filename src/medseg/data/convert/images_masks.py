@@ -6,32 +6,40 @@ The classes are in ``labels.json``, the published split in ``train.txt``, ``val.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from medseg.data.convert.items import (
+    ORIGINAL,
     Item,
     Job,
-    attribute_names,
+    attribute_columns,
     by_part,
     note_renamed,
     path_names,
+    plain_names,
     write_image,
     write_labels,
     write_mask,
     write_table,
     write_view,
 )
+from medseg.data.layouts.names import SPLIT_NAMES
 from medseg.files import write_text
 
-_ORIGINAL = "original_id"
+VOLUMES = False
 
 
 def write(job: Job) -> None:
     """Write the items; see :class:`medseg.data.convert.Target`."""
-    names = path_names([item.id for item in job.items])
-    note_renamed(job, names, "patients.csv has both names")
+    split = job.split_of()
+    ids = [item.id for item in job.items]
+    # A folder called train/ would publish a split where there is none.
+    job.names = plain_names(ids) if not split and _in_parts(ids) else path_names(ids)
+    note_renamed(job, "patients.csv has both names")
     write_labels(job)
 
     def one(item: Item) -> None:
-        name = names[item.id]
+        name = job.names[item.id]
         write_image(job, item.case.image, job.folder / "images" / name)
         if item.case.mask is not None:
             write_mask(job, item.case.mask, job.folder / "masks" / name)
@@ -39,23 +47,27 @@ def write(job: Job) -> None:
             write_view(item.case.field_of_view, job.folder / "fov" / name)
 
     job.each(one)
-    for part, ids in by_part(job.split_of()).items():
-        text = "".join(f"{names[case_id]}\n" for case_id in ids)
+    for part, members in by_part(split).items():
+        text = "".join(f"{job.names[case_id]}\n" for case_id in members)
         write_text(job.folder / f"{part}.txt", text)
-    _write_patients(job, names)
+    _write_patients(job)
 
 
-def _write_patients(job: Job, names: dict[str, str]) -> None:
-    attributes = attribute_names(job.items)
-    renamed = any(case_id != name for case_id, name in names.items())
-    if not attributes and not renamed and not any(item.case.patient for item in job.items):
+def _in_parts(ids: Sequence[str]) -> bool:
+    return all("/" in case_id and case_id.split("/")[0].lower() in SPLIT_NAMES for case_id in ids)
+
+
+def _write_patients(job: Job) -> None:
+    columns = attribute_columns(job, ("case", "patient"))
+    renamed = any(case_id != name for case_id, name in job.names.items())
+    if not columns and not renamed and not any(item.case.patient for item in job.items):
         return
     # A dataset that was renamed before keeps the ids that it had first.
-    if renamed and _ORIGINAL not in attributes:
-        attributes.append(_ORIGINAL)
+    if renamed:
+        columns.setdefault(ORIGINAL, ORIGINAL)
     rows = []
     for item in job.items:
-        known = {_ORIGINAL: item.id, **item.case.attributes} if renamed else item.case.attributes
-        row = [names[item.id], item.case.patient or ""]
-        rows.append(row + [known.get(name, "") for name in attributes])
-    write_table(job.folder / "patients.csv", ["case", "patient", *attributes], rows)
+        known = {ORIGINAL: item.id, **item.case.attributes}
+        row = [job.names[item.id], item.case.patient or ""]
+        rows.append(row + [known.get(name, "") for name in columns])
+    write_table(job.folder / "patients.csv", ["case", "patient", *columns.values()], rows)

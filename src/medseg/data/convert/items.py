@@ -10,7 +10,7 @@ import re
 import shutil
 import threading
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,10 +24,15 @@ from medseg.data.case import IGNORE, SPLITS, Case, LabelMap, Split
 from medseg.data.integrity import Survey
 from medseg.data.io import IMAGE_SUFFIXES
 from medseg.data.io.pixels import unpack_colours
+from medseg.data.io.volume import read_header
 from medseg.data.labels import IGNORED, LABELS_FILE, encode_mask
+from medseg.data.slices import gather, volume_of
 from medseg.data.source import Channels, File, Source
 from medseg.errors import DataError, plural
 from medseg.files import write_text
+
+ORIGINAL = "original_id"
+"""The attribute that keeps the id of a case that had to be renamed."""
 
 _MAX_WORKERS = 8
 _Result = TypeVar("_Result")
@@ -40,15 +45,22 @@ _LONGEST = 200
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A picture to be written.
+    """A picture or a volume to be written.
 
     Attributes:
-        id: of the case.
-        case: the case.
+        id: of the case, or of the volume.
+        cases: one, or those of all slices of a volume in order.
+        is_volume: whether it is written as a volume.
     """
 
     id: str
-    case: Case
+    cases: tuple[Case, ...]
+    is_volume: bool = False
+
+    @property
+    def case(self) -> Case:
+        """The case, or that of the first slice: all have one patient, split and attributes."""
+        return self.cases[0]
 
 
 @dataclass(slots=True)
@@ -61,6 +73,7 @@ class Job:
         labels: its classes.
         items: what is to be written, by id.
         progress: called with (done, all).
+        names: what items are called that could not keep their id.
         notes: what was renamed, left out or could not be kept.
         copied: image files copied as they are.
         encoded: image files written anew.
@@ -72,6 +85,7 @@ class Job:
     labels: LabelMap
     items: Sequence[Item]
     progress: Callable[[int, int], None] | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     copied: int = 0
     encoded: int = 0
@@ -85,7 +99,7 @@ class Job:
             try:
                 for done, result in enumerate(pool.map(write, self.items), start=1):
                     results.append(result)
-                    self.cases += 1
+                    self.cases += len(self.items[done - 1].cases)
                     if self.progress is not None:
                         self.progress(done, len(self.items))
             except BaseException:
@@ -98,6 +112,12 @@ class Job:
             self.copied += copied
             self.encoded += not copied
 
+    def note(self, text: str) -> None:
+        """Say something once, from any thread."""
+        with self._lock:
+            if text not in self.notes:
+                self.notes.append(text)
+
     def leave_out(self, kept: Sequence[Item], why: str) -> None:
         """Go on with ``kept``, all of them labelled but for reasons of the target, and say so."""
         left = plural(len(self.items) - len(kept), "unlabelled case")
@@ -106,7 +126,7 @@ class Job:
 
     def split_of(self) -> dict[str, Split]:
         """The published part of every item by its id; empty without a published split."""
-        given = {item.id: item.case.split for item in self.items if item.case.split is not None}
+        given = {item.id: item.case.split for item in self.items if item.case.split}
         if given and len(given) < len(self.items):
             self.notes.append(
                 f"{plural(len(self.items) - len(given), 'case')} in no part of the published split "
@@ -115,9 +135,23 @@ class Job:
         return {item.id: given.get(item.id) or "train" for item in self.items} if given else {}
 
 
-def collect(survey: Survey) -> list[Item]:
-    """What is to be written of a dataset."""
-    return [Item(case.id, case) for case in survey.dataset.cases]
+def collect(survey: Survey, *, volumes: bool) -> list[Item]:
+    """What is to be written of a dataset.
+
+    Args:
+        survey: of the dataset.
+        volumes: whether the slices of a volume are written together.
+    """
+    cases = survey.dataset.cases
+    # A volume's mask holds one number a voxel, so that colours can only be kept in pictures.
+    if not volumes or (survey.labels is not None and survey.labels.rgb):
+        return [Item(case.id, (case,)) for case in cases]
+    return [Item(whole.id, whole.cases, _is_whole(whole.cases)) for whole in gather(cases)]
+
+
+def _is_whole(cases: Sequence[Case]) -> bool:
+    files = volume_of(cases[0].image)
+    return files is not None and read_header(files).num_slices == len(cases)
 
 
 def is_safe(name: str) -> bool:
@@ -181,7 +215,7 @@ def write_channels(job: Job, source: Source, stem: Path) -> list[Path]:
         return [write_image(job, source, stem)]
     paths = []
     for index in range(image.shape[2]):
-        paths.append(numbered(stem, index).with_name(f"{numbered(stem, index).name}.png"))
+        paths.append(with_suffix(numbered(stem, index), ".png"))
         save_png(paths[-1], image[..., index])
         job.count(copied=False)
     return paths
@@ -193,7 +227,7 @@ def write_mask(job: Job, source: Source, stem: Path) -> Path:
     if isinstance(source, File) and not file.lossy and _keeps_suffix(source.file):
         return _copied(source.file, stem)
     classes = encode_mask(file, job.labels, where=source)
-    path = stem.with_name(f"{stem.name}.png")
+    path = with_suffix(stem, ".png")
     save_png(path, stored(classes, job.labels))
     return path
 
@@ -203,7 +237,7 @@ def write_view(source: Source, stem: Path) -> Path:
     file = source.read_mask()
     if isinstance(source, File) and not file.lossy and _keeps_suffix(source.file):
         return _copied(source.file, stem)
-    path = stem.with_name(f"{stem.name}.png")
+    path = with_suffix(stem, ".png")
     save_png(path, np.where(file.values > (127 if file.lossy else 0), 255, 0).astype(np.uint8))
     return path
 
@@ -266,8 +300,26 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]
     write_text(path, table.getvalue())
 
 
-def attribute_names(items: Sequence[Item]) -> list[str]:
-    return sorted({name for item in items for name in item.case.attributes})
+def attribute_columns(
+    job: Job, reserved: Collection[str], *, fold_case: bool = True
+) -> dict[str, str]:
+    """What each attribute is called in the target.
+
+    Args:
+        job: the conversion.
+        reserved: names that mean something else there.
+        fold_case: whether names that differ in case only are the same there.
+    """
+    columns: dict[str, str] = {}
+    for name in sorted({name for item in job.items for name in item.case.attributes}):
+        column = name.strip().lower() if fold_case else name.strip()
+        while not column or column in reserved or column in columns.values():
+            column = f"attribute_{column}"
+        columns[name] = column
+    renamed = [f"'{name}' to '{column}'" for name, column in columns.items() if name != column]
+    if renamed:
+        job.note(f"attributes renamed: {', '.join(renamed)}")
+    return columns
 
 
 def by_part(split: dict[str, Split]) -> dict[Split, list[str]]:
@@ -280,8 +332,8 @@ def by_part(split: dict[str, Split]) -> dict[Split, list[str]]:
     return parts
 
 
-def note_renamed(job: Job, names: dict[str, str], where: str) -> None:
-    renamed = [(case_id, name) for case_id, name in names.items() if case_id != name]
+def note_renamed(job: Job, where: str) -> None:
+    renamed = [(case_id, name) for case_id, name in job.names.items() if case_id != name]
     if renamed:
         job.notes.append(
             f"{plural(len(renamed), 'case')} renamed, e.g. '{renamed[0][0]}' to "
@@ -292,6 +344,10 @@ def note_renamed(job: Job, names: dict[str, str], where: str) -> None:
 def numbered(stem: Path, index: int) -> Path:
     """``NAME_0002``, as nnU-Net numbers channels."""
     return stem.with_name(f"{stem.name}_{index:04d}")
+
+
+def with_suffix(stem: Path, suffix: str) -> Path:
+    return stem.with_name(f"{stem.name}{suffix}")
 
 
 def _as_picture(source: Source) -> NDArray[np.uint8]:
@@ -311,7 +367,7 @@ def _written(
     if isinstance(source, File) and _keeps_suffix(source.file):
         job.count(copied=True)
         return _copied(source.file, stem)
-    path = stem.with_name(f"{stem.name}.png")
+    path = with_suffix(stem, ".png")
     save_png(path, decode(source))
     job.count(copied=False)
     return path
@@ -322,7 +378,7 @@ def _keeps_suffix(path: Path) -> bool:
 
 
 def _copied(path: Path, stem: Path) -> Path:
-    target = stem.with_name(f"{stem.name}{path.suffix.lower()}")
+    target = with_suffix(stem, path.suffix.lower())
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(path, target)
     return target

@@ -1,7 +1,8 @@
 """nnU-Net v2's raw dataset, as :mod:`medseg.data.layouts.nnunet` reads it.
 
-All pictures are PNG: grey ones, one file of three channels for colour (as nnU-Net's reader of
-natural images takes them), one file a channel otherwise. Masks hold the classes' indices, and the
+Pictures are PNG: grey ones, one file of three channels for colour (as nnU-Net's reader of natural
+images takes them), one file a channel otherwise. Volumes are NIfTI, one file a channel, unless the
+dataset has pictures, too: all files must be of one kind. Masks hold the classes' indices, and the
 index after the last where the pixel is ignored or outside of the field of view. What nnU-Net has
 no place for is under ``medseg`` in ``dataset.json``: patients, attributes and the cases' own ids.
 
@@ -20,75 +21,96 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.PngImagePlugin import PngImageFile
 
-from medseg.data.case import IGNORE, LabelMap, Region, Split
+from medseg.data.case import IGNORE, Case, LabelMap, Region, Split
+from medseg.data.convert import volumes
 from medseg.data.convert.items import (
     Item,
     Job,
     by_part,
-    note_renamed,
+    collect,
     numbered,
     plain_names,
     save_png,
+    with_suffix,
     write_json,
 )
 from medseg.data.labels import read_classes
 from medseg.data.source import Channels, File, Source
+from medseg.errors import DataError, plural
 
-_ENDING = ".png"
+VOLUMES = True
+_PICTURES, _VOLUMES = ".png", ".nii.gz"
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def write(job: Job) -> None:
     """Write the items; see :class:`medseg.data.convert.Target`."""
+    are_volumes = all(item.is_volume for item in job.items)
+    if not are_volumes and any(item.is_volume for item in job.items):
+        job.note(
+            "volumes written slice by slice, as there are pictures, too, and nnU-Net takes files "
+            "of one kind only: spacing and orientation are lost"
+        )
+        job.items = collect(job.survey, volumes=False)
     split = job.split_of()
     _leave_out_unlabelled(job, split)
     names = plain_names(item.id for item in job.items)
-    note_renamed(job, names, "dataset.json has both names")
-    ignores = job.labels.ignore is not None or any(item.case.field_of_view for item in job.items)
     in_files = all(isinstance(item.case.image, Channels) for item in job.items)
-    channels = job.survey.channels
 
-    def one(item: Item) -> None:
+    def one(item: Item) -> int:
         part = "Ts" if split.get(item.id) == "test" else "Tr"
-        stem = job.folder / f"images{part}" / names[item.id]
-        if isinstance(item.case.image, Channels) and in_files:
-            for index, source in enumerate(item.case.image.parts):
-                _write_image(job, source, numbered(stem, index), 1)
-        elif channels in (1, 3):
-            _write_image(job, item.case.image, numbered(stem, 0), channels)
+        image = job.folder / f"images{part}" / names[item.id]
+        mask = job.folder / f"labels{part}" / names[item.id]
+        if are_volumes:
+            channels = _write_volume(job, item, image, mask)
         else:
-            image = item.case.image.read_image()
-            for index in range(channels):
-                save_png(_png(numbered(stem, index)), image[..., index])
-                job.count(copied=False)
-        if item.case.mask is not None:
-            classes = read_classes(
-                item.case.mask, job.labels, field_of_view=item.case.field_of_view
-            )
-            classes[classes == IGNORE] = len(job.labels.labels)
-            save_png(_png(job.folder / f"labels{part}" / names[item.id]), classes)
+            channels = _write_pictures(job, item.case.image, image, in_files=in_files)
+            if item.case.mask is not None:
+                save_png(with_suffix(mask, _PICTURES), _classes(job, item.case))
+        return channels
 
-    job.each(one)
-    training = [item for item in job.items if split.get(item.id) != "test"]
-    declaration: dict[str, Any] = {
-        "channel_names": _channel_names(channels, in_files=in_files),
-        "labels": _labels(job.labels, ignores=ignores),
-        "numTraining": len(training),
-        "file_ending": _ENDING,
-    }
-    if job.labels.regions:
-        declaration["regions_class_order"] = _class_order(job.labels)
-    declaration["medseg"] = {
-        "ids": {names[item.id]: item.id for item in job.items if names[item.id] != item.id},
-        "patients": {names[item.id]: item.case.patient for item in job.items if item.case.patient},
-        "attributes": {
-            names[item.id]: dict(item.case.attributes) for item in job.items if item.case.attributes
-        },
-    }
-    write_json(job.folder / "dataset.json", declaration)
+    counts = dict(zip((item.id for item in job.items), job.each(one), strict=True))
+    channels = job.survey.channels if not are_volumes else max(counts.values())
+    for case_id, count in counts.items():
+        if are_volumes and count != channels:
+            raise DataError(
+                case_id,
+                f"has {plural(count, 'channel')}, others have {channels}",
+                "All cases of an nnU-Net dataset must have the same channels",
+            )
+    _declare(job, split, names, channels, are_volumes=are_volumes, in_files=in_files)
     folds = _folds(job, split, names)
     if folds:
         write_json(job.folder / "splits_final.json", folds)
+
+
+def _declare(
+    job: Job,
+    split: Mapping[str, Split],
+    names: Mapping[str, str],
+    channels: int,
+    *,
+    are_volumes: bool,
+    in_files: bool,
+) -> None:
+    views = any(case.field_of_view for item in job.items for case in item.cases)
+    declaration: dict[str, Any] = {
+        "channel_names": _channel_names(channels, rgb=not in_files and not are_volumes),
+        "labels": _labels(job.labels, ignores=views or job.labels.ignore is not None),
+        "numTraining": sum(split.get(item.id) != "test" for item in job.items),
+        "file_ending": _VOLUMES if are_volumes else _PICTURES,
+    }
+    if job.labels.regions:
+        declaration["regions_class_order"] = _class_order(job.labels)
+    cases = {names[item.id]: item.case for item in job.items}
+    declaration["medseg"] = {
+        "ids": {names[item.id]: item.id for item in job.items if names[item.id] != item.id},
+        "patients": {name: case.patient for name, case in cases.items() if case.patient},
+        "attributes": {
+            name: dict(case.attributes) for name, case in cases.items() if case.attributes
+        },
+    }
+    write_json(job.folder / "dataset.json", declaration)
 
 
 def _leave_out_unlabelled(job: Job, split: Mapping[str, Split]) -> None:
@@ -99,17 +121,52 @@ def _leave_out_unlabelled(job: Job, split: Mapping[str, Split]) -> None:
         job.leave_out(kept, "nnU-Net has no place for unlabelled training cases")
 
 
+def _write_volume(job: Job, item: Item, image: Path, mask: Path) -> int:
+    """Write a volume and its mask; how many channels it has."""
+    written = volumes.write_images(job, item, image, colours=False)
+    if len(written) == 1:
+        written[0].rename(with_suffix(numbered(image, 0), _VOLUMES))
+    if all(case.mask is not None for case in item.cases):
+        slices = np.stack([_classes(job, case) for case in item.cases])
+        volumes.write_values(job, item, mask, slices)
+    return len(written)
+
+
+def _write_pictures(job: Job, source: Source, stem: Path, *, in_files: bool) -> int:
+    """Write a picture; how many channels it has."""
+    channels = job.survey.channels
+    if isinstance(source, Channels) and in_files:
+        for index, part in enumerate(source.parts):
+            _write_image(job, part, numbered(stem, index), 1)
+    elif channels in (1, 3):
+        _write_image(job, source, numbered(stem, 0), channels)
+    else:
+        image = source.read_image()
+        for index in range(channels):
+            save_png(with_suffix(numbered(stem, index), _PICTURES), image[..., index])
+            job.count(copied=False)
+    return channels
+
+
+def _classes(job: Job, case: Case) -> NDArray[np.uint8]:
+    """The class indices of a labelled case, with that of ignored pixels after the last."""
+    assert case.mask is not None
+    classes = read_classes(case.mask, job.labels, field_of_view=case.field_of_view)
+    classes[classes == IGNORE] = len(job.labels.labels)
+    return classes
+
+
 def _write_image(job: Job, source: Source, stem: Path, channels: int) -> None:
     if isinstance(source, File) and _is_plain_png(source.file, channels):
-        _png(stem).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source.file, _png(stem))
+        with_suffix(stem, _PICTURES).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source.file, with_suffix(stem, _PICTURES))
         job.count(copied=True)
         return
     image = source.read_image()
     pixels: NDArray[np.uint8] = image[..., 0] if channels == 1 else image
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = np.repeat(pixels, 3, axis=2)
-    save_png(_png(stem), pixels)
+    save_png(with_suffix(stem, _PICTURES), pixels)
     job.count(copied=False)
 
 
@@ -127,10 +184,10 @@ def _is_plain_png(path: Path, channels: int) -> bool:
         )
 
 
-def _channel_names(channels: int, *, in_files: bool) -> dict[str, str]:
+def _channel_names(channels: int, *, rgb: bool) -> dict[str, str]:
     if channels == 1:
         return {"0": "grey"}
-    if channels == 3 and not in_files:
+    if channels == 3 and rgb:
         return {"0": "R", "1": "G", "2": "B"}
     return {str(index): f"channel_{index}" for index in range(channels)}
 
@@ -170,15 +227,12 @@ def _folds(
     published = job.survey.dataset.folds
     if len(published) < 2:
         published = (split,) if "val" in split.values() else ()
+    name_of = dict(names) | {case.id: names[item.id] for item in job.items for case in item.cases}
     return [
         {
-            part: [names[case_id] for case_id in ids if case_id in names]
+            part: list(dict.fromkeys(name_of[case_id] for case_id in ids if case_id in name_of))
             for part, ids in by_part(dict(fold)).items()
             if part != "test"
         }
         for fold in published
     ]
-
-
-def _png(stem: Path) -> Path:
-    return stem.with_name(f"{stem.name}{_ENDING}")
