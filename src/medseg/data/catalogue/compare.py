@@ -126,13 +126,18 @@ def _group_pattern(
     if given is not None:
         open_dataset(folder, layout=dataset.layout, group_pattern=given)
         return given, []
-    if entry.group_pattern is None or all(case.patient is not None for case in dataset.cases):
+    if entry.group_pattern is None or all(map(_has_patient, dataset.cases)):
         return None, []
     try:
         open_dataset(folder, layout=dataset.layout, group_pattern=entry.group_pattern)
     except DataError as error:
         return None, [Finding("groups", f"by '{entry.group_pattern}'", error.found, "differs")]
     return entry.group_pattern, []
+
+
+def _has_patient(case: Case) -> bool:
+    """Whether the copy says whose a case is; a volume alone makes its slices one patient's."""
+    return case.patient not in (None, case.id.rsplit("/slice_", 1)[0])
 
 
 def _survey(registration: Registration, progress: Progress | None) -> Survey:
