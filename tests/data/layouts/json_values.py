@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import unicodedata
 from typing import Any
 
 from hypothesis import strategies as st
@@ -29,6 +30,11 @@ json_values: st.SearchStrategy[Any] = st.recursive(
     ),
     max_leaves=8,
 )
+
+
+def is_one_line(text: str) -> bool:
+    """Whether a terminal shows the text as one line and UTF-8 can hold it."""
+    return not any(unicodedata.category(character) in ("Cc", "Cs") for character in text)
 
 
 @st.composite

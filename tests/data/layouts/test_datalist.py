@@ -5,6 +5,8 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
+import nibabel
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
@@ -14,7 +16,7 @@ from medseg.data.layouts import datalist, open_dataset
 from medseg.errors import DataError
 
 from ..builders import disk, noise, save
-from .json_values import changed, json_values
+from .json_values import changed, is_one_line, json_values
 from .test_folders import kinds, pairs, touch
 from .test_nnunet import messages
 
@@ -287,8 +289,8 @@ def test_whatever_the_list_holds_only_a_message_comes_out(tmp_path: Path, conten
             found = datalist.read(root)
         except DataError:
             continue
-        assert all(problem.found.isprintable() for problem in found.problems)
-        assert all(case.id.isprintable() and ".." not in case.id for case in found.cases)
+        assert all(is_one_line(problem.found) for problem in found.problems)
+        assert all(is_one_line(case.id) and ".." not in case.id for case in found.cases)
 
 
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -311,3 +313,30 @@ def test_real_pictures_pass_the_check(tmp_path: Path) -> None:
     survey = check_dataset(open_dataset(tmp_path / "list.json"))
     assert survey.problems == ()
     assert [facts.id for facts in survey.cases] == names
+
+
+def test_names_with_odd_spaces_are_ids_as_they_are(tmp_path: Path) -> None:
+    name = "shot 10.11\u202fAM"
+    touch(tmp_path, f"{name}.png")
+    found = open_dataset(listing(tmp_path, {"training": [entry("a", image=f"{name}.png")]}))
+    assert [case.id for case in found.cases] == [name]
+
+
+def test_the_fourth_axis_of_a_volume_is_its_channels(tmp_path: Path) -> None:
+    voxels = np.random.default_rng(0).normal(size=(6, 5, 3, 2)).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), tmp_path / "i.nii.gz")  # type: ignore[attr-defined, no-untyped-call]
+    nibabel.save(  # type: ignore[attr-defined]
+        nibabel.Nifti1Image((voxels[..., 0] > 0).astype(np.uint8), np.eye(4)),  # type: ignore[no-untyped-call]
+        tmp_path / "m.nii.gz",
+    )
+    content = {"training": [{"image": "i.nii.gz", "label": "m.nii.gz"}]}
+    found = open_dataset(listing(tmp_path, content))
+    assert [case.image.read_image().shape[2] for case in found.cases] == [2, 2, 2]
+    assert found.problems == ()
+
+
+def test_an_image_may_be_the_folder_of_a_series(tmp_path: Path) -> None:
+    (tmp_path / "series").mkdir()
+    found = open_dataset(listing(tmp_path, {"training": [entry("a", image="series")]}))
+    assert found.cases[0].image.path == tmp_path / "series"
+    assert "unreadable-image" in {problem.kind for problem in check_dataset(found).errors}

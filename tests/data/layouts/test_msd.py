@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from medseg.data.layouts import msd, open_dataset
 from medseg.errors import DataError
 
-from .json_values import changed
+from .json_values import changed, is_one_line
 from .test_folders import kinds, pairs, touch
 from .test_nnunet import messages
 
@@ -154,4 +154,4 @@ def test_whatever_the_json_holds_only_a_message_comes_out(tmp_path: Path, conten
         found = msd.read(tmp_path)
     except DataError:
         return
-    assert all(problem.found.isprintable() for problem in found.problems)
+    assert all(is_one_line(problem.found) for problem in found.problems)

@@ -13,7 +13,7 @@ from medseg.data.layouts import nnunet, open_dataset
 from medseg.errors import DataError
 
 from ..builders import disk, noise, save
-from .json_values import changed, json_values
+from .json_values import changed, is_one_line, json_values
 from .test_folders import kinds, pairs, touch
 
 LABELS = {"background": 0, "tumour": 1}
@@ -340,7 +340,7 @@ def test_whatever_the_json_holds_only_a_message_comes_out(
         found = nnunet.read(tmp_path)
     except DataError:
         return
-    assert all(problem.found.isprintable() for problem in found.problems)
+    assert all(is_one_line(problem.found) for problem in found.problems)
 
 
 def test_pictures_with_ignored_pixels_pass_the_check(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 ``training``, ``validation`` and ``testing`` (or ``test``) are lists of
 ``{"image": "a.nii.gz", "label": "b.nii.gz"}`` with paths relative to the file. An image may be a
-list of files, its channels; a label may be missing; a case for testing may be its image alone.
+list of files or the fourth axis of a volume: its channels. It may be the folder of a DICOM series.
+A label may be missing; a case for testing may be its image alone.
 ``fold`` in each entry for training publishes folds. ``id``, ``patient`` and ``field_of_view`` are
 understood, and all other texts and numbers become attributes.
 
@@ -27,6 +28,7 @@ from medseg.data.layouts.declared import (
     expand_all,
     find_file,
     first,
+    is_id,
     is_text,
     is_whole,
     load_object,
@@ -102,7 +104,8 @@ def read(root: Path) -> Dataset:
         path = root / next(iter(found))
     content = load_object(path)
     faults = Faults(path)
-    entries = read_entries(faults, content, _beside(path.parent), identify=safe_id)
+    locate = _beside(path.parent, series=True)
+    entries = read_entries(faults, content, locate, identify=safe_id, channels_in_file=True)
     labels = read_label_map(faults, content) or labels_beside(path.parent)
     return as_dataset(root, NAME, _reason(path, content), faults, entries, labels)
 
@@ -113,6 +116,7 @@ def read_entries(
     locate: Locate,
     *,
     identify: Callable[[str], str],
+    channels_in_file: bool,
 ) -> list[Entry]:
     """The usable entries of all lists; what is wrong with the others is noted.
 
@@ -121,6 +125,7 @@ def read_entries(
         content: of the file.
         locate: finds a listed image.
         identify: the id of a case from the path of its first image.
+        channels_in_file: whether the fourth axis of an image holds its channels.
     """
     lists = _parts(content)
     if not lists:
@@ -138,7 +143,7 @@ def read_entries(
             entry = _read_entry(faults, given, SPLIT_NAMES[key], locate, identify, where)
             if entry is None:
                 continue
-            subject = entry.subject
+            subject = replace(entry.subject, channels_in_file=channels_in_file)
             image = tuple(os.path.abspath(file) for file in subject.images)
             for what, name in ((image, "the image"), (subject.id, f"the id '{subject.id}'")):
                 if what in places:
@@ -147,7 +152,7 @@ def read_entries(
                     faults.add("duplicate-case", found, remedy, where=where)
                     break
             else:
-                entries.append(entry)
+                entries.append(replace(entry, subject=subject))
                 places[image] = places[subject.id] = where
     return entries
 
@@ -272,7 +277,7 @@ def _read_entry(
     if fold is not None and not (is_whole(fold) and 0 <= fold < 1000):
         faults.key("fold", fold, "a whole number from 0", "Correct it", where=where)
     case = given.get("id")
-    if case is not None and (not is_text(case) or safe_id(f"{case}.x") != nfc(case)):
+    if case is not None and not is_id(case):
         remedy = "Use text without a leading / and without .."
         faults.key("id", case, "the name of a case", remedy, where=where)
     patient = next((given[key] for key in _PATIENTS if given.get(key) is not None), None)
@@ -281,7 +286,7 @@ def _read_entry(
     if len(faults.problems) > before:
         return None
     case = nfc(case) if case is not None else identify(names[0])
-    if not case or not case.isprintable():
+    if not is_id(case):
         found = "the image's name cannot name a case"
         faults.add("json-key", found, 'Add an "id"', where=where)
         return None
@@ -324,11 +329,11 @@ def _found(faults: Faults, names: Sequence[str], locate: Locate, where: str) -> 
     return files
 
 
-def _beside(folder: Path) -> Locate:
-    """Finds files by their paths relative to ``folder``."""
+def _beside(folder: Path, *, series: bool = False) -> Locate:
+    """Finds files, or also folders of DICOM series, by their paths relative to ``folder``."""
 
     def locate(name: str) -> Sequence[Path] | None:
-        file = find_file(folder, name)
+        file = find_file(folder, name, series=series)
         return None if file is None else [file]
 
     return locate

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
+from unicodedata import category
 
 from medseg.data.case import Case, Label, LabelMap, Problem, Region
 from medseg.data.expand import Subject, expand
@@ -22,6 +23,9 @@ from medseg.errors import DataError, plural
 Object = Mapping[str, Any]
 
 _MAX_VALUE = 65535
+
+# Unicode's control characters, surrogates, line and paragraph separators.
+_NOT_IN_A_LINE = ("Cc", "Cs", "Zl", "Zp")
 _LABELS_REMEDY = 'Write names and whole numbers, e.g. {"background": 0, "tumour": 1}'
 
 
@@ -119,8 +123,8 @@ def show(value: object, most: int = 40) -> str:
 
 
 def printable(text: str) -> str:
-    """The text without what a terminal or a UTF-8 file cannot hold."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    """The text with escapes for what a line of a UTF-8 file cannot hold."""
+    return "".join(ascii(c)[1:-1] if category(c) in _NOT_IN_A_LINE else c for c in text)
 
 
 def first(names: Iterable[str], most: int = 5) -> str:
@@ -129,14 +133,20 @@ def first(names: Iterable[str], most: int = 5) -> str:
     return ", ".join(listed[:most]) + (" ..." if len(listed) > most else "")
 
 
-def find_file(folder: Path, name: str) -> Path | None:
+def find_file(folder: Path, name: str, *, series: bool = False) -> Path | None:
     """The file that a name relative to ``folder``, or an absolute one, stands for.
 
     Windows' separators and the other Unicode form of a name are understood.
+
+    Args:
+        folder: of the JSON file.
+        name: as it is written there.
+        series: whether it may be a folder, as DICOM series are.
     """
+    # Unlike Path's, these are False for names that no file can have.
+    exists = os.path.exists if series else os.path.isfile
     for spelling in dict.fromkeys((name, name.replace("\\", "/"))):
-        # Unlike Path.is_file, this is False for names that no file can have.
-        if os.path.isfile(os.path.join(folder, spelling)):
+        if exists(os.path.join(folder, spelling)):
             return folder / spelling
     if name.isascii():
         return None
@@ -163,6 +173,14 @@ def safe_id(name: str) -> str:
     folder."""
     parts = PurePosixPath(nfc(without_suffix(name.replace("\\", "/")))).parts
     return "/".join(part for part in parts if part not in ("/", "//", "..") and ":" not in part)
+
+
+def is_id(value: object) -> bool:
+    """Whether a JSON value can be a case's id."""
+    if not isinstance(value, str) or printable(value) != value:
+        return False
+    path = PurePosixPath(value)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
 
 
 def as_text(value: str | float | bool | None) -> str:

@@ -39,7 +39,7 @@ from medseg.data.layouts.pairs import (
 from medseg.data.layouts.tables import with_patients, with_split_files
 from medseg.errors import DataError
 
-__all__ = ["IMAGE_FOLDERS", "MASK_FOLDERS", "MASK_SUFFIXES", "read", "recognise"]
+__all__ = ["DECLARED", "IMAGE_FOLDERS", "MASK_FOLDERS", "MASK_SUFFIXES", "read", "recognise"]
 
 NAME = "folders"
 DECLARED = False

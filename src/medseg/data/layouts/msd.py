@@ -65,7 +65,9 @@ def read(root: Path) -> Dataset:
     if "labels" not in content:
         remedy = 'Write {"0": "background", "1": "tumour"}'
         faults.key("labels", None, "an object of values and names", remedy)
-    entries = read_entries(faults, content, locate, identify=_identify)
+    entries = read_entries(
+        faults, content, locate, identify=_identify, channels_in_file=len(modalities) > 1
+    )
     for key, part in (("numTraining", "training"), ("numTest", "test")):
         _check_count(faults, content, key, part)
     return as_dataset(root, NAME, recognise(root) or "", faults, entries, labels)

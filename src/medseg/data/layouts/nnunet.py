@@ -25,6 +25,7 @@ from medseg.data.layouts.declared import (
     expand_all,
     find_file,
     first,
+    is_id,
     is_text,
     is_whole,
     load_json,
@@ -33,7 +34,6 @@ from medseg.data.layouts.declared import (
     peek,
     read_labels,
     read_table,
-    safe_id,
     show,
 )
 from medseg.data.layouts.names import nfc
@@ -203,7 +203,7 @@ def _read_ours(
         return {}, {}, {}
     patients = read_table(faults, "medseg.patients", ours.get("patients", {}))
     ids = read_table(faults, "medseg.ids", ours.get("ids", {}))
-    wrong = [case for case in ids.values() if not case or safe_id(f"{case}.x") != case]
+    wrong = [case for case in ids.values() if not is_id(case)]
     if wrong:
         found = f"'medseg.ids' holds {first(map(show, wrong))}"
         faults.add("json-key", found, "Use text without a leading / and without ..")
@@ -324,11 +324,11 @@ def _from_list(
     """The usable training cases that dataset.json lists under ``dataset``, and the names of all."""
     subjects = []
     for name, entry in listed.items():
-        case, before = safe_id(f"{name}.x"), len(faults.problems)
+        case, before = nfc(name), len(faults.problems)
         where = f"dataset, {name}"
         entry = entry if isinstance(entry, dict) else {}
         images, label = entry.get("images"), entry.get("label")
-        if not case or case != nfc(name):
+        if not is_id(case):
             faults.add("json-key", "is no name for a case", "Use the name of a file", where=where)
         if not isinstance(images, list) or not images or not all(map(is_text, images)):
             faults.key("images", images, "a list of files", "List its channels", where=where)
