@@ -132,6 +132,31 @@ def test_folds_validate_on_every_case_outside_the_test_part_once(
     assert set(validated.values()) == {1}
 
 
+def test_a_file_of_folds_says_where_each_case_validates(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "folds.csv"
+    ran = medseg("data", "split", photos, "-o", out, "--folds", 3)
+    assert ran.out.endswith(f"{out}: 18 in 3 folds, 2 test\n")
+    for number in range(3):
+        alone = tmp_path / f"{number}.csv"
+        medseg("data", "split", photos, "-o", alone, "--folds", 3, "--fold", number)
+        validated = {row["case"] for row in rows(alone) if row["split"] == "val"}
+        assert validated == {row["case"] for row in rows(out) if row["fold"] == str(number)}
+    assert {row["split"] for row in rows(out) if row["fold"]} == {"train"}
+
+
+def test_what_the_parts_hold_is_shown(tmp_path: Path) -> None:
+    data = squares(tmp_path / "data", 20, classes=3)
+    (data / "labels.json").write_text('{"background": 0, "[red]liver": 1, "lesion": 2}')
+    for number in range(10):
+        save(data / "masks" / f"{number:03}.png", disk((24, 24), value=1))
+    shown = medseg("data", "split", data, "-o", tmp_path / "split.csv").out
+    table = {line.split("\u2502")[0].strip(): line.split()[-2:] for line in shown.splitlines()}
+    assert table["cases"][-1] == "20"
+    assert table["with [red]liver"] == ["100", "%"]
+    assert table["with lesion"] == ["50", "%"]
+    assert "different images" in table
+
+
 def test_patients_stay_together(tmp_path: Path) -> None:
     data = squares(tmp_path / "data", 12)
     for kind in ("images", "masks"):
@@ -163,6 +188,7 @@ def test_data_with_errors_is_not_split(tmp_path: Path) -> None:
         (["--ratios", "0.8,0.2"], "--ratios: '0.8,0.2'", "0.8,0.1,0.1"),
         (["--ratios", "1,2,3"], "ratios: are 1.0, 2.0, 3.0", "add up to 1"),
         (["--fold", "5"], "fold: is 5 of 5", "counted from 0"),
+        (["--folds", "0"], "fold: is 0 of 0", "at least 2"),
         (["--fold", "0", "--folds", "30"], "folds: 30 are asked for", "fewer folds"),
         (["--group-pattern", "x("], "'x(' is not a regular expression", "Correct it"),
     ],

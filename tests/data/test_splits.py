@@ -72,6 +72,28 @@ def test_ratios_are_met_to_the_nearest_case(count: int) -> None:
     assert abs(sizes["val"] - 0.1 * count) <= 1
 
 
+@given(sizes=st.lists(st.integers(1, 9), min_size=3, max_size=40), seed=st.integers(0, 9))
+def test_ratios_are_met_to_the_nearest_patient(sizes: list[int], seed: int) -> None:
+    made = [case(f"{p}/{i}", f"{p}") for p, size in enumerate(sizes) for i in range(size)]
+    found = Counter(make_split(made, seed=seed).values())
+    off = max(
+        abs(found[part] - share * len(made))
+        for part, share in (("train", 0.8), ("val", 0.1), ("test", 0.1))
+    )
+    # Dealt heaviest first, no hand ends more than a patient away; an empty one takes one more.
+    assert off <= 2 * max(sizes)
+
+
+def test_large_and_small_patients_are_in_every_part_alike() -> None:
+    made = [case(f"{p}/{i}", f"{p}") for p in range(300) for i in range(1 if p % 2 else 20)]
+    large = Counter[str]()
+    for seed in range(5):
+        split = make_split(made, seed=seed)
+        large.update(split[f"{p}/0"] for p in range(0, 300, 2))
+    assert large["train"] / large.total() == pytest.approx(0.8, abs=0.04)
+    assert large["test"] / large.total() == pytest.approx(0.1, abs=0.03)
+
+
 def test_uneven_patients_still_come_near_the_ratios() -> None:
     made = [case(f"{p}_{s}", patient=f"{p}") for p in range(30) for s in range(1 + p % 7)]
     sizes = Counter(make_split(made).values())

@@ -152,7 +152,7 @@ def split(
     from medseg.data.layouts import open_dataset
     from medseg.data.leaks import KINDS, find_leaks, leak_error, summary
     from medseg.data.splitfile import case_hashes, write_split
-    from medseg.data.splits import choose_fold, divide
+    from medseg.data.splits import choose_fold, divide, divide_all
     from medseg.errors import DataError, MedsegError, plural
     from medseg.report.split import split_table
 
@@ -163,7 +163,7 @@ def split(
             "--ratios", f"{ratios!r} is not three numbers", "Write e.g. 0.8,0.1,0.1"
         ) from error
     dataset = open_dataset(data, layout=layout, group_pattern=group_pattern)
-    _, count = choose_fold(dataset.folds, dataset.cases, fold, folds)
+    choose_fold(dataset.folds, dataset.cases, fold, folds)
     survey = check_dataset(dataset, snap=snap_masks)
     errors = [problem for problem in survey.errors if problem.kind not in KINDS]
     if errors:
@@ -172,11 +172,11 @@ def split(
             f"{plural(len(errors), 'error')} in the data, with which nothing is trained",
             f"See `medseg data check {quote(str(data))}`",
         )
-    numbers = range(count) if folds is not None and fold is None else [fold]
-    divisions = [
-        divide(survey, ratios=(train, val, test), seed=seed, fold=number, folds=folds)
-        for number in numbers
-    ]
+    shares = (train, val, test)
+    if folds is not None and fold is None:
+        divisions = divide_all(survey, folds=folds, ratios=shares, seed=seed)
+    else:
+        divisions = [divide(survey, ratios=shares, seed=seed, fold=fold, folds=folds)]
     leaks = max(
         (find_leaks(dataset.cases, each.parts, survey.clusters) for each in divisions), key=len
     )
@@ -207,5 +207,5 @@ def split(
     if validated is None:
         said = f"{counts['train']} train, {counts['val']} val, {counts['test']} test"
     else:
-        said = f"{counts['train']} in {count} folds, {counts['test']} test"
+        said = f"{counts['train']} in {folds} folds, {counts['test']} test"
     typer.echo(f"{output}: {said}")

@@ -7,13 +7,14 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from typing import TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medseg.data.case import SPLITS, Case, Split
 from medseg.data.integrity import Survey
-from medseg.data.stratify import balance, profiles
+from medseg.data.stratify import allowance, balance, off_by, profiles
 from medseg.errors import DataError, plural
 
 DEFAULT_FOLDS = 5
@@ -49,6 +50,13 @@ class _Group:
 _Parts = dict[Split, list[_Group]]
 
 
+class _Seen(TypedDict):
+    """What a survey knows of its cases that matters to a split."""
+
+    duplicates: Mapping[str, str]
+    pixels: Mapping[str, Sequence[int]]
+
+
 def divide(
     survey: Survey,
     *,
@@ -74,18 +82,47 @@ def divide(
     """
     published = survey.dataset.folds
     fold, count = choose_fold(published, survey.dataset.cases, fold, folds)
-    draw = partial(
-        make_split,
-        duplicates=survey.clusters,
-        pixels={facts.id: facts.pixels for facts in survey.cases if facts.pixels},
-        ratios=ratios,
-        seed=seed,
-    )
     if not published or fold is None:
-        return Division(draw(survey.usable, fold=fold, folds=count), fold, count)
-    parts = published[fold]
+        drawn = make_split(
+            survey.usable, **_seen(survey), ratios=ratios, seed=seed, fold=fold, folds=count
+        )
+        return Division(drawn, fold, count)
+    return Division(_published_fold(survey, fold, ratios, seed), fold, count)
+
+
+def divide_all(
+    survey: Survey,
+    *,
+    folds: int,
+    ratios: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    seed: int = 0,
+) -> list[Division]:
+    """:func:`divide` for every fold.
+
+    Raises:
+        DataError: as :func:`divide`.
+    """
+    published = survey.dataset.folds
+    choose_fold(published, survey.dataset.cases, 0, folds)
+    drawn = (
+        [_published_fold(survey, fold, ratios, seed) for fold in range(folds)]
+        if published
+        else make_folds(survey.usable, **_seen(survey), ratios=ratios, seed=seed, folds=folds)
+    )
+    return [Division(parts, fold, folds) for fold, parts in enumerate(drawn)]
+
+
+def _seen(survey: Survey) -> _Seen:
+    pixels = {facts.id: facts.pixels for facts in survey.cases if facts.pixels}
+    return {"duplicates": survey.clusters, "pixels": pixels}
+
+
+def _published_fold(
+    survey: Survey, fold: int, ratios: tuple[float, float, float], seed: int
+) -> dict[str, Split]:
+    parts = survey.dataset.folds[fold]
     cases = [replace(case, split=parts.get(case.id, case.split)) for case in survey.usable]
-    return Division(draw(cases), fold, count)
+    return make_split(cases, **_seen(survey), ratios=ratios, seed=seed)
 
 
 def choose_fold(
@@ -111,14 +148,14 @@ def choose_fold(
             f"are {folds}, but the dataset publishes {len(published)}",
             "Leave the number of folds out",
         )
-    count = len(published) or folds or DEFAULT_FOLDS
+    count = len(published) or (DEFAULT_FOLDS if folds is None else folds)
     if (
         published
         and fold is None
         and not any(case.split is not None and case.id in published[0] for case in cases)
     ):
         fold = 0
-    _check_fold(fold, count)
+    _check_fold(fold, count, least=1 if published else 2)
     return fold, count
 
 
@@ -135,11 +172,11 @@ def make_split(
     """Give every case to one part; the order of ``cases`` does not matter.
 
     Cases of one patient and cases with alike images form a group, and a group is never divided.
-    Groups are shuffled and dealt so that the labelled cases come as near to ``ratios`` as groups
-    allow, then swapped between parts so that each shows the same classes in the same sizes as the
-    whole (:func:`medseg.data.stratify.balance`). No part with a ratio above 0 stays empty when
-    there are three groups; two groups give a training and a validation part. Groups without any
-    labelled case go to the training part.
+    Groups are shuffled, dealt, and swapped between parts so that the labelled cases come within
+    1 % of ``ratios``, or as near as groups allow, and each part shows the same classes in the same
+    sizes as the whole (:func:`medseg.data.stratify.balance`). No part with a ratio above 0 stays
+    empty when there are three groups; two groups give a training and a validation part. Groups
+    without any labelled case go to the training part.
 
     A published split is kept as it is: cases without a part follow their group, or else train. A
     missing validation part is drawn from the training part; a missing test part is not invented.
@@ -147,8 +184,7 @@ def make_split(
     Args:
         cases: labelled and unlabelled cases.
         duplicates: case id to what alike images share, e.g. a hash of their content.
-        pixels: case id to the mask pixels of each class, background first; None: groups are not
-            swapped.
+        pixels: case id to the mask pixels of each class, background first.
         ratios: shares of train, val and test; they add up to 1.
         seed: of the shuffle.
         fold: which of ``folds`` (counted from 0) is the validation part. The test part is the
@@ -161,8 +197,61 @@ def make_split(
     Raises:
         DataError: fewer than two labelled cases or groups, or fewer groups than folds.
     """
+    if fold is not None:
+        _check_fold(fold, folds)
+        drawn = make_folds(
+            cases, duplicates=duplicates, pixels=pixels, ratios=ratios, seed=seed, folds=folds
+        )
+        return drawn[fold]
+    parts = _parts(cases, duplicates or {}, pixels or {}, ratios, seed)
+    if not parts["val"]:
+        parts = _with_drawn_val(parts, ratios, pixels or {})
+    return _by_case(parts)
+
+
+def make_folds(
+    cases: Sequence[Case],
+    *,
+    duplicates: Mapping[str, str] | None = None,
+    pixels: Mapping[str, Sequence[int]] | None = None,
+    ratios: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    seed: int = 0,
+    folds: int = 5,
+) -> list[dict[str, Split]]:
+    """:func:`make_split` for every fold.
+
+    Raises:
+        DataError: as :func:`make_split`.
+    """
+    duplicates, pixels = duplicates or {}, pixels or {}
+    parts = _parts(cases, duplicates, pixels, ratios, seed)
+    # What is not for testing is cut anew: a patient may stand on both sides of its old parts.
+    rest = [case for name in ("train", "val") for group in parts[name] for case in group.cases]
+    groups = _shuffled(rest, duplicates, seed)
+    labelled = [group for group in groups if group.weight]
+    unlabelled = [group for group in groups if not group.weight]
+    if len(labelled) < folds:
+        raise DataError(
+            "folds",
+            f"{folds} are asked for, but only {len(labelled)} patients or images are left to cut",
+            "Ask for fewer folds",
+        )
+    hands = _deal(labelled, [1.0] * folds, pixels)
+    drawn = []
+    for fold, val in enumerate(hands):
+        train = [group for other, hand in enumerate(hands) if other != fold for group in hand]
+        drawn.append(_by_case({"train": train + unlabelled, "val": val, "test": parts["test"]}))
+    return drawn
+
+
+def _parts(
+    cases: Sequence[Case],
+    duplicates: Mapping[str, str],
+    pixels: Mapping[str, Sequence[int]],
+    ratios: tuple[float, float, float],
+    seed: int,
+) -> _Parts:
     _check_ratios(ratios)
-    _check_fold(fold, folds)
     labelled = sum(case.mask is not None for case in cases)
     if labelled < 2:
         raise DataError(
@@ -170,18 +259,13 @@ def make_split(
             f"{plural(labelled, 'labelled case')} cannot be divided",
             "At least 2 are needed: one to train on and one to check with",
         )
-    groups = _shuffled(cases, duplicates or {}, seed)
-    pixels = pixels or {}
+    groups = _shuffled(cases, duplicates, seed)
     if any(case.split is not None for case in cases):
-        parts = _published(groups)
-        if not parts["val"] and fold is None:
-            parts = _with_drawn_val(parts, ratios, pixels)
-    else:
-        parts = _dealt(groups, ratios, pixels)
-    if fold is not None:
-        # What is not for testing is cut anew: a patient may stand on both sides of its old parts.
-        rest = [case for name in ("train", "val") for group in parts[name] for case in group.cases]
-        parts |= _cut(_shuffled(rest, duplicates or {}, seed), fold, folds, pixels)
+        return _published(groups)
+    return _dealt(groups, ratios, pixels)
+
+
+def _by_case(parts: _Parts) -> dict[str, Split]:
     split = {case.id: part for part in SPLITS for group in parts[part] for case in group.cases}
     return dict(sorted(split.items()))
 
@@ -195,8 +279,8 @@ def _check_ratios(ratios: tuple[float, float, float]) -> None:
         )
 
 
-def _check_fold(fold: int | None, folds: int) -> None:
-    if fold is not None and not (folds >= 2 and 0 <= fold < folds):
+def _check_fold(fold: int | None, folds: int, least: int = 2) -> None:
+    if fold is not None and not (folds >= least and 0 <= fold < folds):
         raise DataError(
             "fold", f"is {fold} of {folds}", "Folds are counted from 0, and there are at least 2"
         )
@@ -256,35 +340,44 @@ def _dealt(
 def _deal(
     groups: list[_Group], shares: Sequence[float], pixels: Mapping[str, Sequence[int]]
 ) -> list[list[_Group]]:
-    """Deal the heaviest group first, each to the hand that lacks most; then swap.
+    """Deal groups to hands by their shares, then swap until each hand mirrors the whole.
+
+    In their shuffled order, so that large groups are not all trained on; but heaviest first where
+    only that comes near enough to the shares.
+    """
+    names = [[case.id for case in group.cases if case.mask is not None] for group in groups]
+    table = profiles(names, pixels)
+    heaviest_first = sorted(range(len(groups)), key=lambda index: -groups[index].weight)
+    nearest = _deal_in(heaviest_first, groups, shares)
+    slack = allowance(nearest, table, shares)
+    owner = balance(_deal_in(range(len(groups)), groups, shares), table, shares, slack)
+    if off_by(owner, table, shares) > slack:
+        owner = balance(nearest, table, shares, slack)
+    return [[groups[i] for i in np.flatnonzero(owner == hand)] for hand in range(len(shares))]
+
+
+def _deal_in(
+    order: Iterable[int], groups: list[_Group], shares: Sequence[float]
+) -> NDArray[np.int64]:
+    """(groups,) the hand of each: the one that lacks most when its turn comes.
 
     No hand with a share stays empty as long as another holds two groups.
     """
     total = sum(group.weight for group in groups) / sum(shares)
     lacking = [share * total for share in shares]
-    hands: list[list[_Group]] = [[] for _ in shares]
-    for group in sorted(groups, key=lambda group: -group.weight):
-        hand = max(range(len(hands)), key=lambda index: (shares[index] > 0, lacking[index]))
-        hands[hand].append(group)
-        lacking[hand] -= group.weight
-    for share, hand_held in zip(shares, hands, strict=True):
+    hands: list[list[int]] = [[] for _ in shares]
+    for index in order:
+        hand = max(range(len(hands)), key=lambda hand: (shares[hand] > 0, lacking[hand]))
+        hands[hand].append(index)
+        lacking[hand] -= groups[index].weight
+    for share, held in zip(shares, hands, strict=True):
         richest = max(hands, key=len)
-        if share > 0 and not hand_held and len(richest) > 1:
-            hand_held.append(richest.pop())
-    return _swapped(hands, shares, pixels) if pixels else hands
-
-
-def _swapped(
-    hands: list[list[_Group]], shares: Sequence[float], pixels: Mapping[str, Sequence[int]]
-) -> list[list[_Group]]:
-    dealt = [group for hand in hands for group in hand]
-    owner = balance(
-        np.repeat(np.arange(len(hands)), [len(hand) for hand in hands]),
-        np.array([group.weight for group in dealt]),
-        profiles([[case.id for case in group.cases] for group in dealt], pixels),
-        shares,
-    )
-    return [[dealt[index] for index in np.flatnonzero(owner == hand)] for hand in range(len(hands))]
+        if share > 0 and not held and len(richest) > 1:
+            held.append(richest.pop())
+    owner = np.zeros(len(groups), np.int64)
+    for hand, held in enumerate(hands):
+        owner[held] = hand
+    return owner
 
 
 def _published(groups: list[_Group]) -> _Parts:
@@ -323,19 +416,3 @@ def _with_drawn_val(
     train, val = _deal(labelled, ratios[:2], pixels)
     unlabelled = [group for group in parts["train"] if not group.weight]
     return {**parts, "train": train + unlabelled, "val": val}
-
-
-def _cut(
-    groups: list[_Group], fold: int, folds: int, pixels: Mapping[str, Sequence[int]]
-) -> _Parts:
-    labelled = [group for group in groups if group.weight]
-    if len(labelled) < folds:
-        raise DataError(
-            "folds",
-            f"{folds} are asked for, but only {len(labelled)} patients or images are left to cut",
-            "Ask for fewer folds",
-        )
-    hands = _deal(labelled, [1.0] * folds, pixels)
-    train = [group for index, hand in enumerate(hands) if index != fold for group in hand]
-    unlabelled = [group for group in groups if not group.weight]
-    return {"train": train + unlabelled, "val": hands[fold]}
