@@ -31,8 +31,9 @@ class Section(BaseModel):
 class DataSettings(Section):
     """How cases become the arrays a network sees."""
 
-    image_size: Annotated[int, Field(ge=16, le=4096)] = 256
-    """Height and width, in pixels, to which images are resized for the network."""
+    image_size: Auto | Annotated[int, Field(ge=16, le=4096)] = "auto"
+    """Height and width, in pixels, to which images are resized for the network; auto takes 256,
+    less when all images are smaller, up to 512 when small objects would vanish."""
     layout: str = "auto"
     """How the dataset lies on disk (`medseg info DATA`); auto recognises it."""
     channels: Auto | Annotated[int, Field(ge=1, le=64)] = "auto"
@@ -47,10 +48,16 @@ class DataSettings(Section):
     """Shares of train, val and test, when the data has no published split."""
     fold: Annotated[int, Field(ge=0)] | None = None
     """Which fold of the cases outside test validates; None makes a plain split."""
-    folds: Auto | Annotated[int, Field(ge=2)] = "auto"
+    folds: Auto | Annotated[int, Field(ge=1)] = "auto"
     """Number of folds; auto takes the published ones, else 5."""
     allow_leak: bool = False
     """Train although a patient or alike images stand in several parts; every report says so."""
+
+    @property
+    def pixels(self) -> int:
+        """``image_size`` of a recipe in which nothing is ``auto`` any more."""
+        assert isinstance(self.image_size, int)
+        return self.image_size
 
     @property
     def max_pixels(self) -> int:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from medseg.cli import catalogue, convert
+from medseg.cli import catalogue, convert, plan
 from medseg.cli.options import AsJson, Layout
 
 app = typer.Typer(help="Look at a dataset before training on it.", no_args_is_help=True)
@@ -18,6 +18,7 @@ app.add_typer(catalogue.app, name="catalogue")
 app.command("add")(catalogue.add)
 app.command("remove")(catalogue.remove)
 app.command("convert")(convert.convert)
+app.command("plan")(plan.plan)
 
 Data = Annotated[Path, typer.Argument(help="Folder with images/ and masks/, or a CSV manifest.")]
 GroupPattern = Annotated[

@@ -28,7 +28,8 @@ def train(
         int | None, typer.Option(help="Passes over the training part [from its size].")
     ] = None,
     image_size: Annotated[
-        int | None, typer.Option(help="Pixels a side at which the network sees images [256].")
+        int | None,
+        typer.Option(help="Pixels a side at which the network sees images [from the data]."),
     ] = None,
     batch_size: Annotated[
         str | None, typer.Option(help="Images per step, or auto [auto].", metavar="INT|auto")

@@ -157,7 +157,7 @@ class TrainingLoop:
             Interrupted: on SIGINT, after the state was saved.
             MedsegError: out of memory, a loss that is not finite, or a full disk.
         """
-        size = self.recipe.data.image_size
+        size = self.recipe.data.pixels
         with (
             self._interruptible(),
             out_of_memory_advice(batch_size=self.batch_size, image_size=size),

@@ -62,7 +62,7 @@ class Material:
         cases = [*self.parts["train"], *self.parts["val"]]
         facts = {each.id: each for each in self.survey.cases}
         settings = CacheSettings(
-            image_size=recipe.data.image_size,
+            image_size=recipe.data.pixels,
             channels=self.channels,
             labels=self.labels,
             snap=recipe.data.snap_masks,

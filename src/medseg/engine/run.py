@@ -119,7 +119,7 @@ def _check_output(folder: Path) -> None:
             "Choose another folder",
         )  # fmt: skip
     # Left by a training that was killed before its first step; such a run cannot be resumed.
-    begun = {"cache", "split.csv", "data.json", OPENINGS}
+    begun = {"cache", "split.csv", "data.json", "plan.json", OPENINGS}
     if existing == folder and not {entry.name for entry in folder.iterdir()} <= begun:
         raise MedsegError(
             f"-o {folder}", "it exists and is not empty",

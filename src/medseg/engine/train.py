@@ -12,15 +12,15 @@ from shlex import quote
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 from rich.console import Console
 from rich.markup import escape
 from safetensors.torch import save as to_safetensors
 from torch import nn
 
 from medseg.data.cache import CaseCache
+from medseg.data.fingerprint import take_fingerprint
 from medseg.data.splitfile import write_split
-from medseg.engine import plan
 from medseg.engine.device import (
     choose_device,
     choose_precision,
@@ -29,10 +29,11 @@ from medseg.engine.device import (
 )
 from medseg.engine.loop import Interrupted, TrainingLoop
 from medseg.engine.openings import read_openings
+from medseg.engine.plan import Plan, make_plan
 from medseg.engine.prepare import Material, Rows, prepare, rows_of
-from medseg.engine.progress import TrainingProgress
-from medseg.engine.run import Run, free_folder, recipe_of_run
-from medseg.errors import RecipeError, plural
+from medseg.engine.progress import TrainingProgress, counting_bar
+from medseg.engine.run import Run, free_folder, make_recipe, recipe_of_run
+from medseg.errors import MedsegError, RecipeError, plural
 from medseg.files import write_text
 from medseg.inference.bundle import Manifest, Preprocessing, StoredLabel, StoredRegion, write_bundle
 from medseg.methods.method import Method
@@ -57,7 +58,7 @@ def train(
     system: str | None = None,
     output: str | Path | None = None,
     epochs: int | str | None = None,
-    image_size: int | None = None,
+    image_size: int | str | None = None,
     batch_size: int | str | None = None,
     fold: int | None = None,
     seed: int | None = None,
@@ -149,18 +150,10 @@ def train(
     )
     recipe = _with_fold(recipe, material)
     precision = choose_precision(recipe.train.precision, where)
-    cases = len(material.parts["train"])
-    recipe = plan.resolve(
-        recipe,
-        cases=cases,
-        layout=material.survey.dataset.layout,
-        channels=material.channels,
-        device=where.type,
-        precision=precision,
-        processes=processes,
-    )
-    _check_batch(recipe, cases, processes)
     accelerator = _accelerator(where, precision)
+    plan = _shared_plan(recipe, material, where, precision, processes, console)
+    recipe = plan.recipe
+    _check_batch(recipe, len(material.parts["train"]), processes)
     place = Path(cache_dir) if cache_dir is not None else folder / "cache"
     with accelerator.main_process_first():
         cache = material.cache(recipe, place, limit=cache_limit, console=console)
@@ -190,9 +183,11 @@ def train(
         )
         remembered = material.facts(cache) | {"images": material.image_hashes()}
         write_text(folder / "data.json", json.dumps(remembered, indent=1))
+        if not resume:
+            plan.save(folder / "plan.json")
         # The recipe comes last: a folder that has one can be resumed.
         recipe.save(folder / "recipe.yaml")
-    _announce(console, folder, recipe, material, cache, loop)
+    _announce(console, folder, plan, material, cache, loop)
     with TrainingProgress(
         console, steps=loop.steps, done=loop.steps_done, epochs=loop.epochs, quiet=quiet
     ) as progress:
@@ -216,6 +211,112 @@ def _with_fold(recipe: Recipe, material: Material) -> Recipe:
     """The recipe with the fold that was found to be meant, and the number of folds."""
     found = {"fold": material.fold, "folds": material.folds}
     return recipe.model_copy(update={"data": recipe.data.model_copy(update=found)})
+
+
+def plan_training(
+    data: str | Path,
+    *,
+    system: str | None = None,
+    group_pattern: str | None = None,
+    layout: str | None = None,
+    split: str | Path | None = None,
+    allow_leak: bool | None = None,
+    settings: Sequence[str] = (),
+    device: str = "auto",
+    quiet: bool = False,
+) -> Plan:
+    """The plan that :func:`train` would follow, without training.
+
+    Args:
+        data: and what follows: as for :func:`train`.
+        system: likewise.
+        group_pattern: likewise.
+        layout: likewise.
+        split: likewise.
+        allow_leak: likewise.
+        settings: likewise.
+        device: likewise.
+        quiet: likewise.
+
+    Raises:
+        MedsegError: anything with which no training would begin.
+    """
+    given = {
+        "system": system,
+        "data.group_pattern": group_pattern,
+        "data.layout": layout,
+        "data.allow_leak": allow_leak,
+    }
+    values = {key: value for key, value in given.items() if value is not None}
+    console = Console(stderr=True, quiet=quiet)
+    recipe = make_recipe(values, settings)
+    where = choose_device(device)
+    material = prepare(
+        Path(data),
+        recipe,
+        console,
+        split=Path(split) if split is not None else None,
+        stored=None,
+    )
+    precision = choose_precision(recipe.train.precision, where)
+    plan = _plan(_with_fold(recipe, material), material, where, precision, 1, console)
+    _check_batch(plan.recipe, len(material.parts["train"]), 1)
+    return plan
+
+
+def _plan(
+    recipe: Recipe,
+    material: Material,
+    device: torch.device,
+    precision: str,
+    processes: int,
+    console: Console,
+) -> Plan:
+    training = material.parts["train"]
+    with counting_bar(console) as bar:
+        task = bar.add_task("measuring")
+        fingerprint = take_fingerprint(
+            material.survey,
+            training,
+            channels=material.channels,
+            snap=recipe.data.snap_masks,
+            max_pixels=recipe.data.max_pixels,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    return make_plan(
+        recipe,
+        fingerprint,
+        layout=material.survey.dataset.layout,
+        device=device,
+        precision=precision,
+        processes=processes,
+        build=lambda recipe: _method(recipe, material),
+    )
+
+
+def _shared_plan(
+    recipe: Recipe,
+    material: Material,
+    device: torch.device,
+    precision: str,
+    processes: int,
+    console: Console,
+) -> Plan:
+    """The leader's plan: processes on machines that differ must agree on the batch."""
+    if processes == 1:
+        return _plan(recipe, material, device, precision, processes, console)
+    shared: list[Plan | MedsegError | None] = [None]
+    if is_leader():
+        try:
+            shared = [_plan(recipe, material, device, precision, processes, console)]
+        except MedsegError as error:
+            shared = [error]
+    broadcast_object_list(shared)
+    (found,) = shared
+    if isinstance(found, MedsegError):
+        raise found
+    assert found is not None
+    return found
 
 
 def _check_batch(recipe: Recipe, cases: int, processes: int) -> None:
@@ -262,11 +363,12 @@ def _method(recipe: Recipe, material: Material) -> Method:
 def _announce(
     console: Console,
     folder: Path,
-    recipe: Recipe,
+    plan: Plan,
     material: Material,
     cache: CaseCache,
     loop: TrainingLoop,
 ) -> None:
+    recipe = plan.recipe
     if material.leak_note:
         console.print(f"[bold red]{escape(material.leak_note)}[/]", highlight=False)
     opened = len(read_openings(folder))
@@ -285,6 +387,8 @@ def _announce(
             f"{plural(loop.batch_size, 'image')} a step at {recipe.data.image_size} px, "
             f"{recipe.train.precision} on {loop.device.type}, patience {loop.patience}"
         ),
+        "plan": f"{recipe.data.image_size} px: {plan.choices['data.image_size'].reason}",
+        "memory": plan.memory,
         "cache": (
             f"{cache.bytes / 1e6:.0f} MB in {cache.folder}{' (reused)' if cache.reused else ''}"
         ),
@@ -319,7 +423,7 @@ def _write_model(
             StoredRegion(name=x.name, classes=x.classes) for x in material.labels.regions
         ),
         preprocessing=Preprocessing(
-            image_size=recipe.data.image_size,
+            image_size=recipe.data.pixels,
             channels=material.channels,
             mean=rows.mean,
             std=rows.std,

@@ -1,0 +1,173 @@
+"""`medseg data plan`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medseg.cli.options import AsJson, Device, Layout
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    from medseg.data.fingerprint import Fingerprint
+    from medseg.engine.plan import Plan
+
+
+def plan(
+    data: Annotated[
+        Path, typer.Argument(help="Folder with images/ and masks/, or a CSV manifest.")
+    ],
+    system: Annotated[
+        str | None,
+        typer.Option(
+            help="A name (`medseg systems list`) or a .py file with one network [med2d-segnet]."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the plan as JSON.")
+    ] = None,
+    as_json: AsJson = False,
+    device: Device = "auto",
+    split: Annotated[
+        Path | None, typer.Option(help="Use this CSV of `medseg data split` [drawn by seed].")
+    ] = None,
+    group_pattern: Annotated[
+        str | None,
+        typer.Option(help="Regular expression for the patient in a case id, e.g. 'patient\\d+'."),
+    ] = None,
+    layout: Layout = "auto",
+    allow_leak: Annotated[bool, typer.Option("--allow-leak", help="As in `medseg train`.")] = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Any recipe key, e.g. data.image_size=128.", metavar="KEY=VALUE"
+        ),
+    ] = None,
+) -> None:
+    """Show what `medseg train` would choose for a dataset on this machine, and why.
+
+    Prints what the training images, masks and objects are like, every choice with its reason, and
+    how much memory a training will take. `medseg train` follows the same plan and keeps it as
+    `plan.json` in its run; `--set KEY=VALUE` overrides any line, here and there.
+
+    **Examples**
+
+        medseg data plan photos/
+
+        medseg data plan photos/ --system unet -o plan.json
+
+        medseg data plan photos/ --set data.image_size=512 --json
+    """
+    from rich.console import Console
+
+    from medseg.engine.train import plan_training
+
+    made = plan_training(
+        data,
+        system=system,
+        group_pattern=group_pattern,
+        layout=None if layout == "auto" else layout,
+        split=split,
+        allow_leak=allow_leak or None,
+        settings=settings or (),
+        device=device,
+    )
+    if output is not None:
+        made.save(output)
+    if as_json:
+        typer.echo(json.dumps(made.to_json(), indent=1, ensure_ascii=False))
+        return
+    console = Console()
+    for shown in render(made):
+        console.print(shown)
+
+
+def render(made: Plan) -> list[RenderableType]:
+    """The plan as tables: the data, the classes, the choices."""
+    return [_data(made.fingerprint), _classes(made), _choices(made)]
+
+
+def _data(found: Fingerprint) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    published = ", ".join(f"{count} {part}" for part, count in found.published.items())
+    lines = {
+        "cases": f"{found.cases}, of which {found.labelled} labelled and {found.training} to "
+        "train on",
+        "patients": "unknown" if found.patients is None else str(found.patients),
+        "published split": published or "none",
+        "width": _range(found.width.smallest, found.width.median, found.width.largest, " px"),
+        "height": _range(found.height.smallest, found.height.median, found.height.largest, " px"),
+        "width / height": _range(
+            found.aspect.smallest, found.aspect.median, found.aspect.largest, "", digits=2
+        ),
+    }
+    if found.spacing is not None:
+        across, row, column = found.spacing
+        lines["spacing"] = f"{row:.3g} x {column:.3g} mm, slices {across:.3g} mm apart"
+    for number, each in enumerate(found.intensities, start=1):
+        first, _, middle, _, last = each.percentiles
+        lines[f"channel {number}"] = (
+            f"mean {each.mean:.1f}, SD {each.sd:.1f}, median {middle:.0f}, 1 % {first:.0f}, "
+            f"99 % {last:.0f} of 255"
+        )
+    table = Table("", "training images (cases: all)", title="Data", title_justify="left")
+    for name, text in lines.items():
+        table.add_row(name, Text(text))
+    if found.looked_at < found.training:
+        table.caption = (
+            f"Intensities, objects and resizing: {found.looked_at} of the training cases, evenly "
+            "spread"
+        )
+    return table
+
+
+def _range(smallest: float, median: float, largest: float, unit: str, digits: int = 0) -> str:
+    if smallest == largest:
+        return f"{median:.{digits}f}{unit}"
+    return f"{smallest:.{digits}f} to {largest:.{digits}f}{unit}, median {median:.{digits}f}{unit}"
+
+
+def _classes(made: Plan) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    size = made.recipe.data.pixels
+    table = Table(
+        "class", "pixels", "cases", "objects", "across, px", f"at {size} px", "Dice kept",
+        title="Classes in the training masks", title_justify="left",
+        caption="Across: diameter of a circle of equal area, of the smallest 5 %, the median and "
+        "the largest 5 % of objects. Dice kept: by masks resized to a size and back.",
+    )  # fmt: skip
+    for facts in made.fingerprint.classes:
+        objects = facts.objects
+        specks = f" + {objects.specks} specks" if objects.specks else ""
+        table.add_row(
+            Text(facts.name),
+            f"{100 * facts.pixel_share:.2g} %",
+            f"{100 * facts.case_share:.0f} %",
+            f"{objects.count}{specks}",
+            " ".join(f"{value:.0f}" for value in objects.diameter),
+            " ".join(f"{size * value:.0f}" for value in objects.share),
+            "\n".join(f"{dice:.2f} at {pixels}" for pixels, dice in facts.kept.items()),
+        )
+    return table
+
+
+def _choices(made: Plan) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("key", "value", "why", title="Plan", title_justify="left")
+    for key, choice in made.choices.items():
+        table.add_row(key, Text(str(choice.value)), Text(choice.reason))
+    table.add_row(
+        "memory", Text(made.memory), "forecasts were within a quarter of what was measured"
+    )
+    return table
