@@ -33,6 +33,9 @@ HELP = [
     ["data"],
     ["data", "check"],
     ["data", "split"],
+    ["data", "catalogue"],
+    ["data", "add"],
+    ["data", "remove"],
     ["info"],
     ["systems"],
     ["systems", "list"],
@@ -53,6 +56,8 @@ def test_help_info_lists_and_the_doctor_import_neither_torch_nor_scipy(
         ["info", str(photos)],
         ["systems"],
         ["systems", "list", "--json"],
+        ["data", "catalogue"],
+        ["data", "catalogue", "show", "drive"],
         ["doctor"],
     ]
     ran = subprocess.run(

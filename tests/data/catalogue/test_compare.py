@@ -12,10 +12,11 @@ import pytest
 from data.builders import disk, noise, save
 from data.catalogue import published
 from medseg.data import catalogue
-from medseg.data.case import Label
+from medseg.data.case import IGNORE, Label
 from medseg.data.catalogue.compare import Comparison, compare
 from medseg.data.catalogue.entry import PublishedSplit
 from medseg.data.integrity import Survey
+from medseg.data.labels import read_classes
 from medseg.data.layouts import open_dataset
 from medseg.data.registry import apply
 from medseg.errors import DataError
@@ -65,7 +66,13 @@ def test_drive_has_its_split_and_its_field_of_view(tmp_path: Path) -> None:
         "partial copy: 5 of 40 images",
         "split: 3 train, 2 test instead of 20 train, 20 test",
     )
-    assert all(sum(facts.pixels) == 16 * 19 for facts in found.survey.cases)
+    labels = found.survey.labels
+    assert labels is not None
+    for case in found.survey.dataset.cases:
+        assert case.mask is not None
+        classes = read_classes(case.mask, labels, field_of_view=case.field_of_view)
+        assert (classes[:, 0] == IGNORE).all()
+        assert set(classes[:, 1:].ravel().tolist()) == {0, 1}
 
 
 def test_busi_unites_lesions_and_keeps_normal_tissue(tmp_path: Path) -> None:
