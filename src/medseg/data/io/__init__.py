@@ -20,6 +20,7 @@ from medseg.data.io.pixels import (
     Picture,
     as_image,
     as_mask,
+    check_size,
     unreadable,
 )
 from medseg.data.io.raster import write_mask
@@ -149,7 +150,9 @@ def _decode(path: Path, max_pixels: int) -> Picture:
     try:
         with path.open("rb") as file:
             picture: Picture = _module(file, path).decode(file, path, max_pixels)
-            return picture
+        # A damaged header may promise other pixels than there are.
+        check_size(path, *picture.samples.shape[:2], max_pixels)
+        return picture
     except DataError:
         raise
     except Exception as error:

@@ -251,7 +251,7 @@ def _series_affine(files: tuple[Path, ...], datasets: Sequence[Any]) -> NDArray[
     positions = np.array([_position(dataset) for dataset in datasets])
     along = positions @ _normal(first)
     steps = np.diff(along)
-    usual = float(np.median(steps))
+    usual = float(np.sort(steps)[(len(steps) - 1) // 2])
     for index, step in enumerate(steps):
         if step < 1e-3 or step < usual * _UNEVEN:
             raise DataError(

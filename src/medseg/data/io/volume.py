@@ -44,14 +44,12 @@ class Format(Protocol):
 def is_volume(path: Path) -> bool:
     """Whether a file, or a folder of DICOM files, is read slice by slice.
 
-    False for anything that cannot be read.
+    So is a file that only has the name of a volume; reading it tells what is wrong.
     """
     try:
-        return _format(path) is not None
-    except (OSError, DataError):
-        return False
-    except Exception:  # a damaged TIFF raises almost anything
-        return False
+        return _format(path) is not None or _is_named(path)
+    except Exception:  # a damaged file raises almost anything
+        return _is_named(path)
 
 
 def volume_files(path: Path) -> tuple[Path, ...]:
@@ -169,10 +167,20 @@ def write_mask_like(path: Path, slices: NDArray[Any], like: tuple[Path, ...]) ->
         module.write_mask(path, stored, like)  # type: ignore[attr-defined]
 
 
+def _is_named(path: Path) -> bool:
+    return path.name.lower().endswith(SUFFIXES) and path.is_file()
+
+
 def _files(path: Path) -> tuple[Path, ...]:
     module = _format(path)
     if module is None:
-        raise DataError(path, "is not a volume", "Name a NIfTI, NRRD, MetaImage or DICOM file")
+        raise DataError(
+            path,
+            "is empty"
+            if path.is_file() and not path.stat().st_size
+            else "is no NIfTI, NRRD, MetaImage, DICOM or TIFF file of several pages",
+            "It is damaged or misnamed: copy or export it again",
+        )
     if path.is_dir():
         return dicom.files_of(path)
     return module.files_of(path) if module in (mha, nrrd) else (path,)
@@ -212,7 +220,7 @@ def _voxels(files: tuple[Path, ...]) -> Voxels:
 def _cached_header(files: tuple[Path, ...], stamp: tuple[tuple[int, int], ...]) -> Header:
     module = _format(files[0])
     if module is None:
-        raise DataError(files[0], "is not a volume", "Name a NIfTI, NRRD, MetaImage or DICOM file")
+        raise DataError(files[0], "is no volume", "Name a NIfTI, NRRD, MetaImage or DICOM file")
     return module.read_header(files)
 
 
