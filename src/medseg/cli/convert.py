@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from shlex import quote
 from typing import Annotated, Literal
 
 import typer
@@ -45,7 +44,7 @@ def convert(
     from medseg.data.integrity import check_dataset
     from medseg.data.layouts import open_dataset
     from medseg.engine.progress import counting_bar
-    from medseg.errors import DataError, plural
+    from medseg.errors import plural
 
     dataset = open_dataset(data, layout=layout, group_pattern=group_pattern)
     with counting_bar(Console(stderr=True)) as bar:
@@ -53,14 +52,6 @@ def convert(
         survey = check_dataset(
             dataset, progress=lambda done, total: bar.update(checking, completed=done)
         )
-        if survey.errors:
-            first = survey.errors[0]
-            raise DataError(
-                data,
-                f"{plural(len(survey.errors), 'error')} in the data, with which nothing is "
-                f"converted; first: {first.where}: {first.found}",
-                f"See `medseg data check {quote(str(data))}`",
-            )
         writing = bar.add_task("writing", total=None)
         written = convert_dataset(
             survey,
@@ -70,7 +61,7 @@ def convert(
         )
     typer.echo(
         f"{output}: {plural(written.cases, 'case')}; {plural(written.copied, 'image file')} "
-        f"copied, {written.encoded:,} written as PNG"
+        f"copied, {written.encoded:,} written anew"
     )
     for note in written.notes:
         typer.echo(f"note: {note}")

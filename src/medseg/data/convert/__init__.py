@@ -12,11 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from shlex import quote
 from typing import Protocol, cast
 
 from medseg.data.convert.items import Job, collect
 from medseg.data.integrity import Survey
 from medseg.data.layouts import LAYOUTS
+from medseg.data.leaks import KINDS
 from medseg.data.slices import volume_of
 from medseg.errors import DataError, MedsegError, nearest, plural
 
@@ -87,7 +89,7 @@ def convert_dataset(
     reads. Nothing is left at ``output`` unless all of it was written.
 
     Args:
-        survey: of :func:`medseg.data.integrity.check_dataset`, without errors.
+        survey: of :func:`medseg.data.integrity.check_dataset`; of errors it may only have leaks.
         target: a name in ``TARGETS``.
         output: a folder that does not exist or is empty, outside of the dataset.
         progress: called in this thread with (pictures written, all pictures).
@@ -98,17 +100,22 @@ def convert_dataset(
     """
     if target not in TARGETS:
         raise DataError("--to", f"there is no '{target}'", nearest(target, TARGETS))
-    if survey.errors or survey.labels is None:
+    errors = [problem for problem in survey.errors if problem.kind not in KINDS]
+    if errors or survey.labels is None:
+        first = f"; first: {errors[0].where}: {errors[0].found}" if errors else ""
         raise DataError(
             survey.dataset.root,
-            f"{plural(len(survey.errors), 'error')} in the data, with which nothing is converted",
-            "See `medseg data check`",
+            f"{plural(len(errors), 'error')} in the data, with which nothing is converted{first}",
+            f"See `medseg data check {quote(str(survey.dataset.root))}`",
         )
     _check_output(survey.dataset.root, output)
     part = output.with_name(f".{output.name}.part")
     module = cast(Target, import_module(TARGETS[target]))
     items = collect(survey, volumes=module.VOLUMES)
     job = Job(part, survey, survey.labels, items, progress)
+    leaks = len(survey.errors) - len(errors)
+    if leaks:
+        job.notes.append(f"the published split leaks, and is kept: {plural(leaks, 'leak')}")
     flattened = {
         volume_of(item.case.image)
         for item in items
