@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from commands import left_in, medseg
-from data.builders import dataset, disk, noise, save, squares
+from data.builders import dataset, disk, noise, save, scene, squares
 
 
 def parsed(text: str) -> dict[str, Any]:
@@ -92,6 +92,45 @@ def test_warnings_alone_leave_the_exit_code_zero(tmp_path: Path) -> None:
     assert checked.code == 0
     assert "1 of 4 images have no mask: 003" in checked.out
     assert "0 errors, 1 warning\n" in checked.out
+
+
+def test_the_report_is_written_as_its_name_says(photos: Path, tmp_path: Path) -> None:
+    printed = medseg("data", "check", photos, "--json", "-o", tmp_path / "r.json").out
+    assert (tmp_path / "r.json").read_text(encoding="utf-8") == printed
+    checked = medseg("data", "check", photos, "-o", tmp_path / "r.html")
+    assert checked.code == 0
+    assert f"{tmp_path}/r.html: the report" in checked.out
+    assert (tmp_path / "r.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_a_report_of_another_kind_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    refused = medseg("data", "check", tmp_path / "nothing", "-o", tmp_path / "report.pdf")
+    assert refused.code == 2
+    assert "neither .html nor .json" in refused.message
+
+
+def test_images_in_two_datasets_are_a_warning(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for root, seeds in ((first, (1, 2)), (second, (2, 3))):
+        for seed in seeds:
+            save(root / "images" / f"{seed}.png", np.asarray(scene(seed)))
+            save(root / "masks" / f"{seed}.png", disk((96, 96)))
+    checked = medseg("data", "check", first, second)
+    assert (checked.code, checked.err) == (0, "")
+    assert f"1 image also in {second}: 2 = 2" in checked.out
+    assert f"{first}: 2 usable of 2 cases" in checked.out
+    assert parsed(medseg("data", "check", first, second, "--json").out)["between"]
+    third = squares(tmp_path / "third", 3)
+    assert "share no image that could be found" in medseg("data", "check", first, third).out
+
+
+def test_many_warnings_of_a_kind_are_cut_short(tmp_path: Path) -> None:
+    data = dataset(tmp_path / "data", 12)
+    for index in range(6):
+        save(data / "images" / f"{index + 6:03}.png", noise(index))
+    checked = medseg("data", "check", data)
+    assert "... and 3 more" in checked.out
+    assert "6 warnings" in checked.out
 
 
 def test_the_split_has_every_case_once_in_the_wanted_shares(photos: Path, tmp_path: Path) -> None:

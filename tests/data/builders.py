@@ -29,6 +29,17 @@ def disk(
     return np.where(inside, value, 0).astype(np.uint8)
 
 
+def scene(seed: int, side: int = 96) -> Image.Image:
+    """A grey picture with structure at every scale, unlike that of any other seed."""
+    rng = np.random.default_rng(seed)
+    total = np.zeros((side, side))
+    for cells in (3, 6, 12, 24):
+        coarse = Image.fromarray(rng.random((cells, cells), dtype=np.float32))
+        total += np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC)) / cells**0.5
+    scaled = 25 + 200 * (total - total.min()) / np.ptp(total)
+    return Image.fromarray(scaled.astype(np.uint8))
+
+
 def save(path: Path, array: NDArray[Any], *, orientation: int = 1, **options: Any) -> Path:
     """Save an array with the format of the path's suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from medseg.data.case import Case
 from medseg.data.integrity import Survey, check_dataset
 from medseg.data.layouts import open_dataset
 
-from .builders import dataset, disk, noise, png_bomb, save
+from .builders import dataset, disk, noise, png_bomb, save, scene
 
 
 def check(root: Path, **options: object) -> Survey:
@@ -201,3 +202,88 @@ def test_unlabelled_cases_are_known_but_not_usable(tmp_path: Path) -> None:
     assert [case.id for case in survey.usable] == ["000", "002"]
     assert [facts.mask_sha256 is None for facts in survey.cases] == [False, True, False]
     assert kinds(survey) == ["unpaired-image"]
+
+
+def scenes(root: Path, count: int) -> Path:
+    """Pictures that have nothing to do with each other, with disks as masks."""
+    for index in range(count):
+        save(root / "images" / f"{index:03}.png", np.asarray(scene(index)))
+        save(root / "masks" / f"{index:03}.png", disk((96, 96), radius=10 + index % 5))
+    return root
+
+
+def recompress(source: Path, target: Path) -> None:
+    with Image.open(source) as picture:
+        picture.save(target, quality=60)
+
+
+def test_pictures_that_differ_are_not_near(tmp_path: Path) -> None:
+    survey = check(scenes(tmp_path, 12))
+    assert (survey.near, survey.problems) == ((), ())
+
+
+def test_a_recompressed_copy_is_a_near_duplicate_of_its_cluster(tmp_path: Path) -> None:
+    scenes(tmp_path, 6)
+    (tmp_path / "images" / "005.png").unlink()
+    recompress(tmp_path / "images" / "001.png", tmp_path / "images" / "005.jpg")
+    save(tmp_path / "images" / "004.bmp", np.asarray(scene(1)))
+    (tmp_path / "images" / "004.png").unlink()
+    survey = check(tmp_path)
+    (pair,) = survey.near
+    assert (pair.first, pair.second) == ("001", "005")
+    assert 0 < pair.distance < 0.05
+    assert kinds(survey) == ["near-duplicate", "same-image-different-masks"]
+    alike = [case for case, key in survey.clusters.items() if key == survey.clusters["001"]]
+    assert alike == ["001", "004", "005"]
+    assert len(set(survey.clusters.values())) == 4
+
+
+def test_near_duplicates_of_one_patient_are_not_reported(tmp_path: Path) -> None:
+    scenes(tmp_path, 4)
+    (tmp_path / "images" / "003.png").unlink()
+    recompress(tmp_path / "images" / "001.png", tmp_path / "images" / "003.jpg")
+    found = open_dataset(tmp_path)
+    for patients, count in (("aaaa", 0), ("aaab", 1)):
+        cases = tuple(replace(c, patient=p) for c, p in zip(found.cases, patients, strict=True))
+        assert len(check_dataset(replace(found, cases=cases)).near) == count
+
+
+def test_a_near_duplicate_in_another_published_part_is_an_error(tmp_path: Path) -> None:
+    scenes(tmp_path / "train", 3)
+    (tmp_path / "test" / "images").mkdir(parents=True)
+    recompress(tmp_path / "train" / "images" / "001.png", tmp_path / "test" / "images" / "9.jpg")
+    save(tmp_path / "test" / "masks" / "9.png", disk((96, 96), radius=11))
+    (error,) = check(tmp_path).errors
+    assert error.kind == "near-duplicate-in-two-splits"
+    assert "test and train" in error.found
+
+
+def test_blank_images_are_not_duplicates_of_each_other(tmp_path: Path) -> None:
+    scenes(tmp_path, 4)
+    for index in (1, 2):
+        save(tmp_path / "images" / f"{index:03}.png", np.full((96, 96), index, np.uint8))
+    survey = check(tmp_path)
+    assert (survey.near, survey.problems) == ((), ())
+    assert set(survey.clusters) == {"000", "003"}
+
+
+def test_mean_and_deviation_are_those_of_the_grey_image(tmp_path: Path) -> None:
+    scenes(tmp_path, 2)
+    facts = check(tmp_path).cases[1]
+    picture = np.asarray(scene(1), float)
+    assert facts.mean == pytest.approx(picture.mean(), abs=0.01)
+    assert facts.deviation == pytest.approx(picture.std(), abs=0.01)
+
+
+def test_the_survey_in_json_has_pairs_outliers_and_sites(tmp_path: Path) -> None:
+    scenes(tmp_path, 24)
+    recompress(tmp_path / "images" / "001.png", tmp_path / "images" / "002.jpg")
+    (tmp_path / "images" / "002.png").unlink()
+    save(tmp_path / "images" / "005.png", noise(5, (200, 200)))
+    save(tmp_path / "masks" / "005.png", disk((200, 200), radius=25))
+    found = open_dataset(tmp_path)
+    cases = tuple(replace(c, attributes={"site": f"s{i % 2}"}) for i, c in enumerate(found.cases))
+    plain = json.loads(json.dumps(check_dataset(replace(found, cases=cases)).to_json()))
+    assert [(pair["first"], pair["second"]) for pair in plain["near"]] == [("001", "002")]
+    assert [far["cases"] for far in plain["outliers"]] == [{"005": "200 x 200"}]
+    assert [(site["name"], site["cases"]) for site in plain["sites"]] == [("s0", 12), ("s1", 12)]

@@ -133,8 +133,9 @@ def _limit(
     ends = len(thumbnails), len(thumbnails if others is None else others)
     pairs = np.stack([rng.integers(0, end, _SAMPLES) for end in ends], axis=1)
     if others is None:
-        pairs = np.unique(np.sort(pairs, axis=1), axis=0)
+        pairs = np.sort(pairs, axis=1)
         pairs = pairs[codes[pairs[:, 0]] != codes[pairs[:, 1]]]
+    pairs = np.unique(pairs, axis=0)
     if len(pairs) < _FEWEST_SAMPLES:
         return NEAREST
     distances = _distances(thumbnails, pairs, thumbnails if others is None else others)

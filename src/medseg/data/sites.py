@@ -144,8 +144,8 @@ def _effect(some: NDArray[np.float64], others: NDArray[np.float64]) -> float | N
     """Cohen's d with the pooled standard deviation, of at least one grey level."""
     if min(len(some), len(others)) < FEWEST_CASES:
         return None
-    squares = sum(len(part) * float(part.var()) for part in (some, others))
-    pooled = max((squares / (len(some) + len(others) - 2)) ** 0.5, 1.0)
+    squares = len(some) * some.var() + len(others) * others.var()
+    pooled = max(float(np.sqrt(squares / (len(some) + len(others) - 2))), 1.0)
     return round(float(some.mean() - others.mean()) / pooled, 2)
 
 

@@ -28,6 +28,8 @@ _MOST_ERRORS = 10
 _MOST_WARNINGS = 3
 _MOST_SIZES = 8
 _MOST_CLASSES = 6
+_MOST_COPIES = 4
+_MOST_SITES = 20
 
 _MEANING = {
     "duplicate-image": "The same pixels in several files",
@@ -55,24 +57,26 @@ def by_kind(problems: Iterable[Problem]) -> list[list[Problem]]:
     return sorted(groups.values(), key=lambda group: group[0].severity != "error")
 
 
-def problem_table(problems: Iterable[Problem], title: str | None = None) -> Table:
+def problem_table(problems: Iterable[Problem]) -> Table:
     """A table for the terminal: of each kind the first problems, and how many more there are."""
-    table = Table("", "problem", "where", "found", "what to do", title=title, title_justify="left")
+    table = Table()
+    for column in ("problem", "where", "found", "what to do"):
+        table.add_column(column, overflow="fold")
     for group in by_kind(problems):
         first = group[0]
         most = _MOST_ERRORS if first.severity == "error" else _MOST_WARNINGS
         if len(group) == most + 1:
             most += 1
         colour = "red" if first.severity == "error" else "yellow"
-        head = Text(first.severity, style=colour), Text(first.kind)
+        head = Text.assemble((first.severity, colour), f"\n{first.kind}")
         remedy = None
         for problem in group[:most]:
             said = problem.remedy if problem.remedy != remedy else ""
-            table.add_row(*head, Text(problem.where), Text(problem.found), Text(said))
-            head, remedy = (Text(""), Text("")), problem.remedy
+            table.add_row(head, Text(problem.where), Text(problem.found), Text(said))
+            head, remedy = Text(""), problem.remedy
         if len(group) > most:
             more = f"... and {len(group) - most} more; --json and -o list all"
-            table.add_row("", "", "", Text(more, style="dim"), "")
+            table.add_row("", "", Text(more, style="dim"), "")
         table.add_section()
     return table
 
@@ -81,7 +85,7 @@ def verdict(survey: Survey) -> str:
     """What was checked and how many problems it has, in a line."""
     names = ", ".join(survey.labels.names) if survey.labels else "unknown"
     return (
-        f"{len(survey.usable)} usable of {plural(len(survey.dataset.cases), 'case')}; "
+        f"{len(survey.usable)} usable of {len(survey.dataset.cases)} cases; "
         f"classes: {names}; {'grey' if survey.channels == 1 else 'colour'} images; "
         f"{plural(len(survey.errors), 'error')}, {plural(len(survey.warnings), 'warning')}"
     )
@@ -249,17 +253,11 @@ def _equal(survey: Survey, album: _Album) -> dict[str, Any]:
     }
     repeated = [group for group in groups.values() if len(group) > 1]
     repeated.sort(key=lambda group: group[0] not in differ)
-    return {
-        "groups": [
-            (
-                group[0] in differ,
-                [(case, album(case)) for case in group[:4]],
-                max(0, len(group) - 4),
-            )
-            for group in repeated[:MOST_PAIRS]
-        ],
-        "count": len(repeated),
-    }
+    shown = []
+    for group in repeated[:MOST_PAIRS]:
+        pictures = [(case, album(case)) for case in group[:_MOST_COPIES]]
+        shown.append((group[0] in differ, pictures, len(group) - len(pictures)))
+    return {"groups": shown, "count": len(repeated)}
 
 
 def _pairs(pairs: Sequence[NearPair], first: _Album, second: _Album) -> list[dict[str, Any]]:
@@ -275,6 +273,7 @@ def _pairs(pairs: Sequence[NearPair], first: _Album, second: _Album) -> list[dic
 def _figures(survey: Survey) -> list[Any]:
     from markupsafe import Markup
 
+    root = str(survey.dataset.root)
     sizes = Counter(f"{facts.width} x {facts.height}" for facts in survey.cases)
     drawn = []
     if len(sizes) > 1:
@@ -282,13 +281,12 @@ def _figures(survey: Survey) -> list[Any]:
         rest = sizes.total() - sum(common.values())
         if rest:
             common[f"{len(sizes) - len(common)} other sizes"] = rest
-        drawn.append(figures.sizes(common, "Sizes of images (width x height)"))
-    labels = survey.labels
-    for index, label in list(enumerate(labels.labels if labels else ()))[1 : _MOST_CLASSES + 1]:
-        shares = [
-            facts.pixels[index] / sum(facts.pixels) for facts in survey.cases if any(facts.pixels)
-        ]
-        drawn.append(figures.shares(shares, f"Masks that show {label.name}"))
+        drawn.append(figures.sizes(common, "Sizes of images (width x height)", salt=root))
+    labelled = [facts.pixels for facts in survey.cases if any(facts.pixels)]
+    classes = list(survey.labels.foreground if survey.labels else ())
+    for index, label in enumerate(classes[:_MOST_CLASSES], start=1):
+        shares = [pixels[index] / sum(pixels) for pixels in labelled]
+        drawn.append(figures.shares(shares, f"Masks that show {label.name}", salt=root))
     return [Markup(svg) for svg in drawn if svg]
 
 
@@ -305,7 +303,12 @@ def _sites(survey: Survey) -> list[dict[str, Any]]:
             "classes": list(dict.fromkeys(name for site in sites for name in site.shows)),
             "figure": Markup(
                 figures.boxes(
-                    {site.name: site.means for site in sites}, f"Brightness by {attribute}"
+                    {
+                        site.name: site.means
+                        for site in sorted(sites, key=lambda site: -site.cases)[:_MOST_SITES]
+                    },
+                    f"Brightness by {attribute}",
+                    salt=str(survey.dataset.root),
                 )
             ),
         }

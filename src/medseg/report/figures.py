@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -80,7 +81,7 @@ def distribution(values: Iterable[float], mean: float | None, title: str) -> str
     return _svg(figure, "distribution")
 
 
-def sizes(counts: Mapping[str, int], title: str) -> str:
+def sizes(counts: Mapping[str, int], title: str, *, salt: str = "") -> str:
     """Horizontal bars: how many images have each size, the first at the top."""
     figure, axes = _axes(title)
     names = list(counts)[::-1]
@@ -99,10 +100,10 @@ def sizes(counts: Mapping[str, int], title: str) -> str:
     axes.margins(x=0.12)
     axes.set_xlabel("images")
     axes.xaxis.get_major_locator().set_params(integer=True)
-    return _svg(figure, f"sizes {title}")
+    return _svg(figure, f"sizes {title} {salt}")
 
 
-def shares(values: Sequence[float], title: str) -> str:
+def shares(values: Sequence[float], title: str, *, salt: str = "") -> str:
     """A histogram of shares in 0 to 1 on a logarithmic axis in per cent; zeros are left out."""
     shown = [100 * value for value in values if value > 0]
     if not shown:
@@ -117,11 +118,11 @@ def shares(values: Sequence[float], title: str) -> str:
     axes.set_xticks(ticks, [f"{tick:g} %" for tick in ticks])
     axes.set(xlim=(edges[0] * 0.8, edges[-1] * 1.25), xlabel="share of the image", ylabel="masks")
     axes.yaxis.get_major_locator().set_params(integer=True)
-    return _svg(figure, f"shares {title}")
+    return _svg(figure, f"shares {title} {salt}")
 
 
-def boxes(groups: Mapping[str, Sequence[float]], title: str) -> str:
-    """A box of grey values, 0 to 255, for each group: median, quartiles, 5th and 95th percentile."""
+def boxes(groups: Mapping[str, Sequence[float]], title: str, *, salt: str = "") -> str:
+    """Boxes of grey values, 0 to 255: median, quartiles, 5th and 95th percentile of each group."""
     figure, axes = _axes(title)
     figure.set_figheight(1.2 + 0.35 * len(groups))
     names = list(groups)[::-1]
@@ -129,7 +130,7 @@ def boxes(groups: Mapping[str, Sequence[float]], title: str) -> str:
     axes.boxplot(
         [list(groups[name]) for name in names],
         orientation="horizontal",
-        tick_labels=names,
+        tick_labels=[_plain(name) for name in names],
         whis=(5, 95),
         widths=0.55,
         patch_artist=True,
@@ -141,7 +142,7 @@ def boxes(groups: Mapping[str, Sequence[float]], title: str) -> str:
     )
     axes.set(xlim=(0, 255), xlabel="mean grey value of an image")
     axes.grid(visible=False, axis="y")
-    return _svg(figure, f"boxes {title}")
+    return _svg(figure, f"boxes {title} {salt}")
 
 
 def _axes(title: str) -> tuple[Any, Any]:
@@ -149,7 +150,7 @@ def _axes(title: str) -> tuple[Any, Any]:
 
     figure = Figure(figsize=(5.2, 3.0), layout="constrained")
     axes = figure.subplots()
-    axes.set_title(title, loc="left", color=_INK, fontsize=11)
+    axes.set_title(_plain(title), loc="left", color=_INK, fontsize=11)
     axes.tick_params(colors=_INK, labelsize=9)
     axes.xaxis.label.set_color(_INK)
     axes.yaxis.label.set_color(_INK)
@@ -162,12 +163,22 @@ def _axes(title: str) -> tuple[Any, Any]:
     return figure, axes
 
 
+def _plain(text: str) -> str:
+    """Text in which nothing is taken for a formula."""
+    return text.replace("$", r"\$")
+
+
 def _svg(figure: Any, salt: str) -> str:
     """SVG without prologue, metadata and dates; ids differ between figures by ``salt``."""
     import matplotlib
 
     text = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
+    with (
+        matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}),
+        warnings.catch_warnings(),
+    ):
+        # The page's font shows what the one that text is measured with lacks.
+        warnings.filterwarnings("ignore", message="Glyph")
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     svg = text.getvalue()[text.getvalue().index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
