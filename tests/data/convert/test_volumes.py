@@ -83,7 +83,7 @@ def mask_of(values: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("target", WHOLE)
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     shape=st.tuples(*[st.integers(2, 5)] * 3),
     turn=st.sampled_from(list(product(permutations(range(3)), product((1, -1), repeat=3)))),
