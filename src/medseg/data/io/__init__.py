@@ -151,7 +151,8 @@ def _decode(path: Path, max_pixels: int) -> Picture:
         with path.open("rb") as file:
             picture: Picture = _module(file, path).decode(file, path, max_pixels)
         # A damaged header may promise other pixels than there are.
-        check_size(path, *picture.samples.shape[:2], max_pixels)
+        height, width = picture.samples.shape[:2]
+        check_size(path, height, width, max_pixels)
         return picture
     except DataError:
         raise
