@@ -15,7 +15,7 @@ from commands import TINY, medseg, parts_of
 from data.builders import save, squares
 from medseg.data.io import read_image
 
-LEAK = "Leak, allowed with --allow-leak: 1 patient (4 cases) on both sides of the split"
+LEAK = "Leak: 1 patient (4 cases) on both sides of the split"
 
 
 def manifest(root: Path, *, leak: bool) -> Path:
@@ -89,6 +89,17 @@ def test_what_does_not_leak_is_not_called_one(tmp_path: Path) -> None:
     trained = medseg("train", data, "-o", run, *TINY, "--allow-leak")
     assert (trained.code, "Leak" in trained.out + trained.err) == (0, False)
     assert "Leak" not in first_line(run / "report.html")
+
+
+def test_a_run_whose_patients_turn_out_to_be_divided_is_not_continued(tmp_path: Path) -> None:
+    data, run = manifest(tmp_path, leak=False), tmp_path / "run"
+    assert medseg("train", data, "-o", run, *TINY).code == 0
+    table = (data / "manifest.csv").read_text().replace("000.png,0,", "000.png,4,")
+    (data / "manifest.csv").write_text(table)
+    refused = medseg("train", data, "-o", run, "--resume")
+    assert refused.code == 2
+    assert f"{run / 'split.csv'}: the split leaks: 1 patient (3 cases)" in refused.message
+    assert "Start a new run" in refused.message
 
 
 def test_equal_images_in_split_folders_are_refused(tmp_path: Path) -> None:

@@ -80,21 +80,23 @@ def summary(leaks: Sequence[Leak]) -> str:
     return f"{' and '.join(filter(None, counted))} ({plural(len(cases), 'case')})"
 
 
-def leak_error(where: object, leaks: Sequence[Leak], most: int = 20) -> DataError:
-    """Why a split is refused, with what to do."""
+_REMEDY = (
+    "Remove the copies, or move what belongs together to one part; with --allow-leak it is used "
+    "all the same, and every report says so"
+)
+
+
+def leak_error(
+    where: object, leaks: Sequence[Leak], remedy: str = _REMEDY, most: int = 20
+) -> DataError:
+    """Why a split is refused, and what stands in several parts."""
     lines = list(map(str, leaks[:most]))
     if len(leaks) > most:
         lines.append(f"... and {len(leaks) - most} more")
     return DataError(
         where,
         f"the split leaks: {summary(leaks)} on both sides, so scores would be too good",
-        "\n  ".join(
-            [
-                "Remove the copies, or move what belongs together to one part; with --allow-leak "
-                "it is used all the same, and every report says so:",
-                *lines,
-            ]
-        ),
+        "\n  ".join([f"{remedy}:", *lines]),
     )
 
 

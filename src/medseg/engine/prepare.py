@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from medseg.data.cache import CacheSettings, CaseCache, open_cache
-from medseg.data.case import Case, Dataset, LabelMap, Split
+from medseg.data.case import Case, Dataset, LabelMap, Problem, Split
 from medseg.data.integrity import Survey, check_dataset
 from medseg.data.layouts import open_dataset
 from medseg.data.leaks import KINDS, Leak, find_leaks, leak_error, summary
@@ -92,8 +92,8 @@ class Material:
         if not self.leaks:
             return ""
         return (
-            f"Leak, allowed with --allow-leak: {summary(self.leaks)} on both sides of the split; "
-            "scores on these data are too good."
+            f"Leak: {summary(self.leaks)} on both sides of the split; scores on these data are too "
+            "good."
         )
 
     def facts(self, cache: CaseCache) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class Material:
             "rgb": self.labels.rgb,
             "content": data_hash(self.hashes),
             "leak": self.leak_note,
-            "warnings": [problem.found for problem in self.survey.warnings],
+            "warnings": _first_of_each_kind(self.survey.warnings),
         }
 
 
@@ -178,7 +178,9 @@ def prepare(
         )
     leaks = find_leaks(dataset.cases, division.parts, survey.clusters)
     if leaks and not settings.allow_leak:
-        raise leak_error(file.path if file is not None else root, leaks)
+        if stored is not None:
+            raise leak_error(stored, leaks, "Start a new run with another split")
+        raise leak_error(split or root, leaks)
     assert survey.labels is not None, "a survey without errors has labels"
     channels = settings.channels
     if channels == "auto":
@@ -204,9 +206,8 @@ def _checked(dataset: Dataset, recipe: Recipe, console: Console) -> Survey:
             max_pixels=recipe.data.max_pixels,
             progress=lambda done, total: bar.update(task, completed=done),
         )
-    for problem in survey.warnings:
-        text = escape(f"{problem.where}: {problem.found}")
-        console.print(f"[yellow]warning[/] {text}", highlight=False)
+    for text in _first_of_each_kind(survey.warnings):
+        console.print(f"[yellow]warning[/] {escape(text)}", highlight=False)
     # Leaks are looked for in the split that is used, which may not be the published one.
     errors = [problem for problem in survey.errors if problem.kind not in KINDS]
     if errors:
@@ -224,3 +225,16 @@ def _checked(dataset: Dataset, recipe: Recipe, console: Console) -> Survey:
             "At least 2 are needed: one to train on and one to check with",
         )  # fmt: skip
     return survey
+
+
+def _first_of_each_kind(problems: Sequence[Problem], most: int = 3) -> list[str]:
+    """What was found, in a few lines however large the dataset is."""
+    kinds: dict[str, list[str]] = {}
+    for problem in problems:
+        kinds.setdefault(problem.kind, []).append(f"{problem.where}: {problem.found}")
+    lines = []
+    for kind, found in kinds.items():
+        lines += found[:most]
+        if len(found) > most:
+            lines.append(f"... and {len(found) - most} more of the kind {kind}")
+    return lines
