@@ -8,7 +8,9 @@ import pytest
 
 from medseg.data.case import Case, Label, LabelMap
 from medseg.data.expand import Subject, expand
+from medseg.data.integrity import check_dataset
 from medseg.data.labels import read_classes
+from medseg.data.layouts import open_dataset
 from medseg.data.slices import Slice, Stack, gather, misplaced, mixed_orientations, open_slices
 from medseg.data.source import Channels, File, Union
 from medseg.errors import DataError
@@ -236,3 +238,15 @@ def test_reading_slice_by_slice_decodes_a_volume_once(
     for case in cases:
         case.image.read_image()
     assert len(decoded) == 1
+
+
+def test_a_damaged_volume_is_one_problem_of_the_dataset(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        save_nifti(tmp_path / "images" / f"{name}.nii.gz", ramp((9, 9, 9)))
+        save_nifti(tmp_path / "masks" / f"{name}.nii.gz", ramp((9, 9, 9)) % 2)
+    image = tmp_path / "images" / "a.nii.gz"
+    image.write_bytes(image.read_bytes()[:-400])
+    survey = check_dataset(open_dataset(tmp_path))
+    (problem,) = survey.errors
+    assert (problem.kind, problem.where) == ("unreadable-image", str(image))
+    assert len(survey.usable) == 9

@@ -28,6 +28,7 @@ from medseg.data.labels import (
 )
 from medseg.data.outliers import Outliers, find_outliers
 from medseg.data.sites import Site, find_sites, site_problems
+from medseg.data.slices import mixed_orientations
 from medseg.data.source import File, Source
 from medseg.errors import DataError, plural
 
@@ -253,8 +254,9 @@ def check_dataset(
             if progress is not None:
                 progress(done, len(dataset.cases))
     problems = [*dataset.problems, *_unwritable_names(dataset)]
-    for seen in looks:
-        problems += seen.problems
+    # The slices of a damaged volume share a problem.
+    problems += dict.fromkeys(problem for seen in looks for problem in seen.problems)
+    problems += mixed_orientations(dataset.cases, dataset.root)
     labels, wrong = _labels(dataset, looks)
     problems += wrong
     facts = []
