@@ -340,3 +340,18 @@ def test_an_image_may_be_the_folder_of_a_series(tmp_path: Path) -> None:
     found = open_dataset(listing(tmp_path, {"training": [entry("a", image="series")]}))
     assert found.cases[0].image.path == tmp_path / "series"
     assert "unreadable-image" in {problem.kind for problem in check_dataset(found).errors}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "is not valid JSON"),
+        ("[1]", "holds a list, not an object"),
+        ("{}", "is an empty JSON file"),
+        ('{"images": 1, "b": 2}', "a JSON file with the keys images, b"),
+    ],
+)
+def test_a_json_file_that_is_no_list_is_described(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(DataError, match=words):
+        open_dataset(tmp_path / "x.json")

@@ -13,7 +13,7 @@ from medseg.data.layouts import nnunet, open_dataset
 from medseg.errors import DataError
 
 from ..builders import disk, noise, save
-from .json_values import changed, is_one_line, json_values
+from .json_values import changed, is_one_line
 from .test_folders import kinds, pairs, touch
 
 LABELS = {"background": 0, "tumour": 1}
@@ -316,25 +316,29 @@ def test_wrong_listed_cases_are_all_reported(tmp_path: Path) -> None:
     assert kinds(found) == ["json-key"] * 5 + ["missing-channel", "missing-file"]
 
 
+FOLDS = [{"train": ["a"], "val": ["b"]}, {"train": ["b"], "val": ["a"]}]
 VALID = {
     "channel_names": {"0": "T1"},
     "labels": {"background": 0, "x": [1, 2], "y": 2, "ignore": 3},
     "file_ending": ".png",
     "numTraining": 2,
     "regions_class_order": [1, 2],
-    "dataset": {"a": {"images": ["imagesTr/a_0000.png"], "label": "labelsTr/a.png"}},
+    "dataset": {
+        case: {"images": [f"imagesTr/{case}_0000.png"], "label": f"labelsTr/{case}.png"}
+        for case in "ab"
+    },
     "medseg": {"patients": {"a": "p"}, "attributes": {"a": {"b": "c"}}, "ids": {"a": "x/y"}},
 }
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(content=changed(VALID), splits=json_values)
+@given(content=changed(VALID), splits=changed({"folds": FOLDS}))
 def test_whatever_the_json_holds_only_a_message_comes_out(
-    tmp_path: Path, content: object, splits: object
+    tmp_path: Path, content: object, splits: dict[str, object]
 ) -> None:
     raw(tmp_path, "a", "b")
     (tmp_path / "dataset.json").write_text(json.dumps(content))
-    folds(tmp_path, splits)
+    folds(tmp_path, splits.get("folds"))
     nnunet.recognise(tmp_path)
     try:
         found = nnunet.read(tmp_path)
@@ -354,3 +358,10 @@ def test_pictures_with_ignored_pixels_pass_the_check(tmp_path: Path) -> None:
     survey = check_dataset(open_dataset(root))
     assert survey.problems == ()
     assert {sum(facts.pixels) for facts in survey.cases} == {14 * 20}
+
+
+def test_the_folder_above_several_datasets_names_them(tmp_path: Path) -> None:
+    raw(tmp_path / "Dataset001_X", "a")
+    raw(tmp_path / "Dataset002_Y", "a")
+    with pytest.raises(DataError, match="by itself: Dataset001_X/, Dataset002_Y/"):
+        open_dataset(tmp_path)

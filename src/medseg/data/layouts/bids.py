@@ -375,7 +375,7 @@ def _is_about(table: Path, mask: _File) -> bool:
 
 def _participants(root: Path, raw: Path, faults: Faults) -> dict[str, dict[str, str]]:
     """Attributes by ``sub-`` name; ``n/a`` is empty."""
-    path = next((p for p in (root / _PARTICIPANTS, raw / _PARTICIPANTS) if p.exists()), None)
+    path = next((p for p in (root / _PARTICIPANTS, raw / _PARTICIPANTS) if os.path.isfile(p)), None)
     if path is None:
         return {}
     table = Faults(path)

@@ -83,7 +83,7 @@ def recognise(root: Path) -> str | None:
     if "channel_names" in content or "file_ending" in content:
         return f"{path.name} names the channels and labels of an nnU-Net dataset"
     others = {"modality", "training"} & content.keys()
-    if path.name == FILE_NAME and not others and (path.parent / "imagesTr").is_dir():
+    if path.name == FILE_NAME and not others and os.path.isdir(path.parent / "imagesTr"):
         return f"imagesTr/ beside a {FILE_NAME}, as in nnU-Net"
     return None
 
@@ -236,7 +236,7 @@ def _from_folders(
         else:
             unused.append(file)
     if not channels and not testing:
-        found = "does not exist" if not images.is_dir() else "holds no image"
+        found = "does not exist" if not os.path.isdir(images) else "holds no image"
         remedy = f"It must hold files such as CASE_0000{declared.ending}"
         faults.problems.append(Problem("error", "no-images", str(images), found, remedy))
     labelled, spare = _masks(masks, declared.ending)
@@ -315,7 +315,7 @@ def _files(folder: Path) -> list[Path]:
         entries = sorted(folder.iterdir())
     except OSError:
         return []
-    return [entry for entry in entries if not entry.name.startswith(".") and entry.is_file()]
+    return [entry for entry in entries if not entry.name.startswith(".") and os.path.isfile(entry)]
 
 
 def _from_list(
