@@ -15,7 +15,19 @@ from typing import Protocol
 
 from medseg.data import registry
 from medseg.data.case import Case, Dataset
-from medseg.data.layouts import datalist, dicom, folders, h5, h5_scribble, manifest, msd, nnunet, npz
+from medseg.data.layouts import (
+    bids,
+    datalist,
+    dicom,
+    folders,
+    h5,
+    h5_scribble,
+    manifest,
+    msd,
+    nnunet,
+    npz,
+)
+from medseg.data.layouts.declared import first, load_object, printable
 from medseg.errors import DataError, nearest
 
 __all__ = ["LAYOUTS", "Layout", "is_dataset", "open_dataset"]
@@ -51,14 +63,17 @@ LAYOUTS: Mapping[str, Layout] = {
     "nnunet": nnunet,
     "msd": msd,
     "datalist": datalist,
+    "bids": bids,
     "dicom": dicom,
 }
 
 _HELP = (
     "Give a folder with images/ and masks/ (optionally inside train/, val/ and test/), a folder "
-    "where masks are named like their image plus _mask, or a CSV file with the columns image and "
-    "mask"
+    "where masks are named like their image plus _mask, a CSV file with the columns image and "
+    "mask, or a dataset in another layout, such as nnU-Net, MSD, BIDS or COCO"
 )
+# How many folders inside an unknown one are looked at.
+_MOST_FOLDERS = 20
 
 
 def is_dataset(path: Path) -> bool:
@@ -118,6 +133,8 @@ def _recognised(path: Path) -> str:
 
 
 def _describe(path: Path) -> str:
+    if path.suffix.lower() == ".json" and path.is_file():
+        return _describe_json(path)
     if not path.is_dir():
         return f"it is a {path.suffix or 'nameless'} file"
     entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
@@ -127,7 +144,19 @@ def _describe(path: Path) -> str:
     kinds = Counter(entry.suffix.lower() or "no suffix" for entry in entries if entry.is_file())
     shown = ", ".join(inside[:8]) + (" ..." if len(inside) > 8 else "")
     files = ", ".join(f"{count} files ({suffix})" for suffix, count in kinds.most_common(4))
-    return f"it holds {' and '.join(filter(None, [shown, files]))}"
+    held = f"it holds {' and '.join(filter(None, [shown, files]))}"
+    folders = [entry for entry in entries if entry.is_dir()][:_MOST_FOLDERS]
+    known = [f"{f.name}/" for f in folders if any(x.recognise(f) for x in LAYOUTS.values())]
+    return f"{held}; a dataset by itself: {', '.join(known)}" if known else held
+
+
+def _describe_json(path: Path) -> str:
+    try:
+        content = load_object(path)
+    except DataError as error:
+        return f"it {error.found}"
+    keys = first(map(printable, content), most=8)
+    return f"it is a JSON file with the keys {keys}" if keys else "it is an empty JSON file"
 
 
 def _with_patients(cases: tuple[Case, ...], group_pattern: str) -> tuple[Case, ...]:
