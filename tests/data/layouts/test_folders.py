@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medseg.data.case import Dataset
@@ -451,6 +451,8 @@ FOLDERS = (
 NAMES = ("a", "a_mask", "a_mask_1", "b", "b_mask_2", "a_training", "a_manual2", "\udcff", "0")
 
 
+# Files are written and read: a busy machine may take long.
+@settings(deadline=None, max_examples=60)
 @given(
     st.lists(
         st.tuples(st.lists(st.sampled_from(FOLDERS), max_size=3), st.sampled_from(NAMES)),

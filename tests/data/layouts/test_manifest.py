@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medseg.data.layouts import open_dataset
@@ -209,6 +209,8 @@ COLUMNS = ("image", "mask", "label", "id", "split", "Channel_0", "SubjectID", "f
 CELLS = ("a.png", "a_m.png", "a.png|b.png", "../x", "/", "|", "train", '"', "\0", "x" * 300, "")
 
 
+# Files are written and read: a busy machine may take long.
+@settings(deadline=None, max_examples=60)
 @given(
     columns=st.lists(st.sampled_from(COLUMNS) | st.text(max_size=2), max_size=5),
     rows=st.lists(st.lists(st.sampled_from(CELLS) | st.text(max_size=3), max_size=5), max_size=3),

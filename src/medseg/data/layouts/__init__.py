@@ -17,6 +17,7 @@ from medseg.data import registry
 from medseg.data.case import Case, Dataset
 from medseg.data.layouts import (
     bids,
+    coco,
     datalist,
     dicom,
     folders,
@@ -26,6 +27,7 @@ from medseg.data.layouts import (
     msd,
     nnunet,
     npz,
+    yolo,
 )
 from medseg.data.layouts.declared import first, load_object, printable
 from medseg.errors import DataError, nearest
@@ -57,6 +59,8 @@ class Layout(Protocol):
 LAYOUTS: Mapping[str, Layout] = {
     "manifest": manifest,
     "folders": folders,
+    "coco": coco,
+    "yolo": yolo,
     "npz": npz,
     "h5": h5,
     "h5-scribble": h5_scribble,
