@@ -37,6 +37,7 @@ def test_a_run_holds_everything_and_nothing_half_written(trained: Path) -> None:
         "recipe.yaml",
         "split.csv",
         "data.json",
+        "plan.json",
         "metrics.jsonl",
         "model.medseg",
         "report.html",

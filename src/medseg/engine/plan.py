@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,7 @@ def make_plan(
     cases, channels = fingerprint.training, fingerprint.channels
     free = free_memory(device)
 
+    @cache
     def forecast(image_size: int, batch_size: int) -> Forecast | None:
         try:
             return forecast_memory(

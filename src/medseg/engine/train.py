@@ -387,13 +387,15 @@ def _announce(
             f"{plural(loop.batch_size, 'image')} a step at {recipe.data.image_size} px, "
             f"{recipe.train.precision} on {loop.device.type}, patience {loop.patience}"
         ),
-        "plan": f"{recipe.data.image_size} px: {plan.choices['data.image_size'].reason}",
         "memory": plan.memory,
         "cache": (
             f"{cache.bytes / 1e6:.0f} MB in {cache.folder}{' (reused)' if cache.reused else ''}"
         ),
         "run": str(folder),
     }
+    size = plan.choices["data.image_size"]
+    if size.auto:
+        lines["plan"] = f"{size.value} px: {size.reason}"
     for name, text in lines.items():
         console.print(f"[bold]{name:9}[/]{escape(text)}", highlight=False)
     if loop.steps_done:
