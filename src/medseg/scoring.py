@@ -13,6 +13,7 @@ from typing import Literal
 
 from medseg.data.case import Case, Split
 from medseg.data.layouts import is_dataset, open_dataset
+from medseg.data.registry import described
 from medseg.data.splitfile import read_split
 from medseg.engine.openings import Opening, log_opening, read_openings
 from medseg.errors import DataError, MedsegError, ModelError
@@ -132,7 +133,7 @@ def evaluate(
         )
         evaluation = replace(
             evaluation,
-            truth=f"{truth} ({chosen.part} part)" if chosen.part != "all" else str(truth),
+            truth=described(truth) + (f" ({chosen.part} part)" if chosen.part != "all" else ""),
             predictions=str(predictions),
         )
         note = [_leak(model.manifest, predictions, chosen), _note(chosen)]

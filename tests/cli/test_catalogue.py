@@ -156,6 +156,15 @@ def test_a_dataset_is_trained_predicted_and_scored_by_name(photos: Path, here: P
     assert medseg("evaluate", "mine", run).code == 0
 
 
+def test_scores_of_a_partial_copy_say_so(tmp_path: Path) -> None:
+    data = polyps(tmp_path / "data")
+    medseg("data", "add", "kvasir-seg", data, "--force")
+    scored = medseg("evaluate", "kvasir-seg", data / "masks", "-o", tmp_path / "report.html")
+    assert "against kvasir-seg (partial copy: 4 of 1000 images" in scored.out
+    report = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "partial copy: 4 of 1000 images" in report
+
+
 def test_a_published_split_is_trained_on_by_name(
     photos: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

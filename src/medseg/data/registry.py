@@ -51,12 +51,12 @@ class Registration:
 def registry_file() -> Path:
     """``datasets.json`` in ``MEDSEG_HOME``, or else in the user's folder for settings."""
     if home := os.environ.get("MEDSEG_HOME"):
-        return Path(home).expanduser() / FILE_NAME
+        return Path(os.path.abspath(os.path.expanduser(home)), FILE_NAME)
     if sys.platform == "win32":
-        settings = Path(os.environ.get("APPDATA") or Path.home() / "AppData" / "Roaming")
+        settings = os.environ.get("APPDATA") or os.path.expanduser("~/AppData/Roaming")
     else:
-        settings = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    return settings / "medseg" / FILE_NAME
+        settings = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    return Path(settings, "medseg", FILE_NAME)
 
 
 def registrations() -> dict[str, Registration]:
@@ -69,7 +69,7 @@ def registrations() -> dict[str, Registration]:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))["datasets"]
         return {name: _from_json(name, values) for name, values in sorted(stored.items())}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
         raise DataError(path, f"cannot be read ({error.strerror})", "Check permissions") from error
@@ -134,6 +134,15 @@ def find(path: Path) -> Registration | None:
             f"if it is gone: medseg data remove {registration.name}",
         )
     return registration
+
+
+def described(path: Path) -> str:
+    """``path`` as reports name it: a registered copy with what makes it differ from the published
+    set, e.g. ``"busi (partial copy: 85 of 780 images)"``."""
+    known = find(path)
+    if known is None or not known.differences:
+        return str(path)
+    return f"{path} ({'; '.join(known.differences)})"
 
 
 def not_found(path: Path) -> DataError:
@@ -235,6 +244,9 @@ def _did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def _write(known: Mapping[str, Registration]) -> None:
+    if not registry_file().is_absolute():
+        # Without a home, ~ stays ~ and would become a folder of that name.
+        raise DataError("MEDSEG_HOME", "is not set, and you have no home folder", "Set it")
     stored = {name: _to_json(each) for name, each in sorted(known.items())}
     text = json.dumps({"version": 1, "datasets": stored}, indent=1, ensure_ascii=False)
     write_text(registry_file(), text + "\n")

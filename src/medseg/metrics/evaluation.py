@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.data.case import IGNORE, LabelMap
+from medseg.data.registry import described
 from medseg.data.slices import Stack, misplaced, open_slices
 from medseg.data.source import Source
 from medseg.errors import DataError, MedsegError
@@ -385,7 +386,7 @@ def evaluate_folders(
         empty_policy,
         confidence=confidence,
         seed=seed,
-        truth=str(truth),
+        truth=described(truth),
         predictions=str(predictions),
         extra=extra,
         sources={
