@@ -16,6 +16,7 @@ from unicodedata import category
 
 from medseg.data.case import Case, Label, LabelMap, Problem, Region
 from medseg.data.expand import Subject, expand
+from medseg.data.io import stem
 from medseg.data.labels import IGNORED, MAX_CLASSES
 from medseg.data.layouts.names import nfc
 from medseg.errors import DataError, plural
@@ -158,20 +159,10 @@ def find_file(folder: Path, name: str, *, series: bool = False) -> Path | None:
     return next((entry for entry in entries if nfc(entry.name) == nfc(path.name)), None)
 
 
-def without_suffix(name: str) -> str:
-    """A file's name without its suffix; ``.nii.gz`` is one.
-
-    >>> without_suffix("imagesTr/case.1.nii.gz")
-    'imagesTr/case.1'
-    """
-    stem, suffix = os.path.splitext(name)
-    return os.path.splitext(stem)[0] if suffix.lower() == ".gz" else stem
-
-
 def safe_id(name: str) -> str:
     """A case id from the path of an image: masks are written under it, so it must not leave their
     folder."""
-    parts = PurePosixPath(nfc(without_suffix(name.replace("\\", "/")))).parts
+    parts = PurePosixPath(nfc(stem(name.replace("\\", "/")))).parts
     return "/".join(part for part in parts if part not in ("/", "//", "..") and ":" not in part)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from medseg.data.case import Dataset
+from medseg.data.io import stem
 from medseg.data.layouts.datalist import as_dataset, read_entries, read_label_map
 from medseg.data.layouts.declared import (
     Faults,
@@ -25,7 +26,6 @@ from medseg.data.layouts.declared import (
     load_object,
     peek,
     safe_id,
-    without_suffix,
 )
 from medseg.errors import DataError, plural
 
@@ -99,8 +99,8 @@ def _numbered(
     folder: Path, image: str, modalities: Sequence[str], faults: Faults
 ) -> list[Path] | None:
     """The channels that stand for a listed image; None when there is none."""
-    stem = without_suffix(image)
-    names = [f"{stem}_{index:04d}{image[len(stem) :]}" for index in range(len(modalities))]
+    bare = stem(image)
+    names = [f"{bare}_{index:04d}{image[len(bare) :]}" for index in range(len(modalities))]
     files = [find_file(folder, name) for name in names]
     if not any(files):
         return None

@@ -11,7 +11,7 @@ from pathlib import Path
 from medseg.data.case import Problem, Split
 from medseg.data.expand import Subject
 from medseg.data.io import is_image_file
-from medseg.data.layouts.declared import without_suffix
+from medseg.data.io import stem as without_suffix
 from medseg.data.layouts.names import nfc
 
 MASK_SUFFIXES = (

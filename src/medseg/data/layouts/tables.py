@@ -10,7 +10,8 @@ from pathlib import Path
 
 from medseg.data.case import SPLITS, Problem, Split
 from medseg.data.expand import Subject
-from medseg.data.layouts.declared import printable, without_suffix
+from medseg.data.io import stem as without_suffix
+from medseg.data.layouts.declared import printable
 from medseg.data.layouts.names import nfc
 from medseg.errors import DataError
 
