@@ -271,6 +271,13 @@ def test_images_without_any_mask_are_no_dataset_of_this_layout(tmp_path: Path) -
         bids.read(tmp_path)
 
 
+def test_masks_without_any_image_are_no_dataset_of_this_layout(tmp_path: Path) -> None:
+    touch(tmp_path, name("sub-01", "dseg"), name("sub-02", "dseg"))
+    assert bids.recognise(tmp_path) is None
+    with pytest.raises(DataError, match=r"no mask can be used; .* no image is called sub-01_"):
+        bids.read(tmp_path)
+
+
 _PARTS = st.lists(
     st.sampled_from(
         [

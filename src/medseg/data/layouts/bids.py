@@ -98,7 +98,7 @@ class _File:
 def recognise(root: Path) -> str | None:
     """Why ``root`` follows this layout, in words, or None when it does not."""
     mask = next((file for file in _files(root) if file.is_mask), None)
-    if mask is None:
+    if mask is None or not any(file.suffix not in _NO_IMAGES for file in _all_files(root)):
         return None
     return f"masks named as in BIDS, such as {mask.path.relative_to(root).as_posix()}"
 
@@ -109,10 +109,8 @@ def read(root: Path) -> Dataset:
     Raises:
         DataError: no mask, or none has an image.
     """
-    files = list(_files(root))
+    files = list(_all_files(root))
     raw = _raw(root)
-    if raw != root:
-        files += [file for file in _files(raw, derivatives=False) if not file.is_mask]
     suffix = next((s for s in _MASKS if any(file.suffix == s for file in files)), None)
     if suffix is None:
         raise DataError(
@@ -159,6 +157,14 @@ def read(root: Path) -> Dataset:
         raise nothing_usable(root, "no mask can be used", [*faults.problems, *wrong])
     problems = (*faults.problems, *wrong)
     return Dataset(root, NAME, recognise(root) or "", tuple(cases), labels, problems)
+
+
+def _all_files(root: Path) -> Iterator[_File]:
+    """Those of the dataset, and the images of the one that it derives from."""
+    yield from _files(root)
+    raw = _raw(root)
+    if raw != root:
+        yield from (file for file in _files(raw, derivatives=False) if not file.is_mask)
 
 
 def _files(root: Path, *, derivatives: bool = True) -> Iterator[_File]:

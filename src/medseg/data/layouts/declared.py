@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -167,11 +168,12 @@ def safe_id(name: str) -> str:
 
 
 def is_id(value: object) -> bool:
-    """Whether a JSON value can be a case's id."""
+    """Whether a JSON value can be a case's id; masks written under it must not leave their
+    folder on any system."""
     if not isinstance(value, str) or printable(value) != value:
         return False
-    path = PurePosixPath(value)
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
+    parts = [part for part in re.split(r"[/\\]", value) if part != "."]
+    return all(parts) and ".." not in parts and not re.match(r"[A-Za-z]:[/\\]", value)
 
 
 def as_text(value: str | float | bool | None) -> str:

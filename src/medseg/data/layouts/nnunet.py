@@ -174,9 +174,7 @@ def _read_declaration(faults: Faults, content: Object) -> _Declared:
     patients, attributes, ids = _read_ours(faults, content.get("medseg", {}))
     if not usable:
         raise faults.raised()
-    return _Declared(
-        tuple(channels), str(ending), labels, cases, listed, patients, attributes, ids
-    )  # fmt: skip
+    return _Declared(tuple(channels), str(ending), labels, cases, listed, patients, attributes, ids)
 
 
 def _read_channels(faults: Faults, key: str, content: Object) -> list[str]:
@@ -187,7 +185,7 @@ def _read_channels(faults: Faults, key: str, content: Object) -> list[str]:
     numbers = [str(index) for index in range(len(names))]
     if set(names) != set(numbers) or not all(is_text(name) for name in names.values()):
         shown = first(f"{number}: {name}" for number, name in names.items())
-        found = f"'{key}' holds {shown}; the numbers must be {', '.join(numbers)}, each with a name"
+        found = f"'{key}' holds {shown}; the numbers must be {first(numbers)}, each with a name"
         faults.add("json-key", found, _CHANNELS_REMEDY)
         return []
     return [str(names[number]).strip() for number in numbers]
