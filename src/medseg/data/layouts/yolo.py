@@ -23,7 +23,7 @@ from typing import Any
 
 from medseg.data.case import SPLITS, Case, Dataset, LabelMap, Problem, Split
 from medseg.data.expand import Subject
-from medseg.data.io import is_image_file
+from medseg.data.io import is_image_file, stem
 from medseg.data.layouts.declared import (
     Faults,
     Object,
@@ -34,7 +34,6 @@ from medseg.data.layouts.declared import (
     printable,
     safe_id,
     show,
-    without_suffix,
 )
 from medseg.data.layouts.names import nfc
 from medseg.data.layouts.outlines import label_map, leaves, with_mask, wrong_corners
@@ -231,7 +230,7 @@ def _pictures(faults: Faults, home: Path, split: Split, entry: object) -> list[_
             if not files:
                 faults.add("missing-file", f"'{split}' is {path}, which holds no image", "Add some")
             for file in files:
-                case = nfc(without_suffix(file.relative_to(path).as_posix()))
+                case = nfc(stem(file.relative_to(path).as_posix()))
                 found.append(_Picture(file, case, _labels_of(file, home)))
         elif is_image_file(path):
             found.append(_Picture(path, safe_id(name), _labels_of(path, home)))
@@ -279,7 +278,7 @@ def _labels_of(image: Path, home: Path) -> Path:
     places = [index for index in range(start, len(parts) - 1) if parts[index] == "images"]
     if places:
         parts[places[-1]] = "labels"
-    return Path(*parts).with_name(f"{without_suffix(image.name)}.txt")
+    return Path(*parts).with_name(f"{stem(image.name)}.txt")
 
 
 def _mask(problems: list[Problem], picture: _Picture, values: Mapping[int, int]) -> Shapes:
