@@ -141,6 +141,13 @@ def test_colour_images_are_colour(tmp_path: Path) -> None:
     assert np.array_equal(read_image(path), image)
 
 
+def test_a_preamble_of_another_format_does_not_mislead(tmp_path: Path) -> None:
+    image = noise(channels=1)
+    path = dicom_slice(tmp_path / "a.dcm", image)
+    path.write_bytes(b"II*\0" + path.read_bytes()[4:])
+    assert np.array_equal(read_image(path)[..., 0], image)
+
+
 def test_frames_are_slices(tmp_path: Path) -> None:
     frames = ramp((4, 5, 6), np.uint8)
     none = {"ImagePositionPatient": None, "ImageOrientationPatient": None}

@@ -195,13 +195,16 @@ def _format(path: Path) -> Format | None:
         return None
     with path.open("rb") as file:
         start = file.read(_START)
+    # Before TIFF, because the preamble of a DICOM file may begin like one.
+    if dicom.recognise(start):
+        return dicom
     if start[:4] in tiff.SIGNATURES:
         return pages if pages.has_pages(path) else None
     if start[:2] == b"\x1f\x8b":
         with gzip.open(path) as packed:
             start = packed.read(_START)
         return nifti if nifti.recognise(start) else None
-    for module in (nifti, dicom, nrrd, mha):
+    for module in (nifti, nrrd, mha):
         if module.recognise(start):
             return module
     return None
