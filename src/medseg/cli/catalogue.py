@@ -299,10 +299,12 @@ def _facts(entry: Entry) -> list[tuple[str, str]]:
         labels = f"{entry.labels[1].name} (masks number the objects; all but 0 are read as one)"
     images = "unknown" if entry.images is None else f"{entry.images:,} labelled {entry.unit}"
     patients = "" if entry.patients is None else f"{entry.patients:,}"
-    split = "none published"
+    split = "none published of the labelled ones"
     if entry.split is not None:
-        parts = ", ".join(f"{count} {part}" for part, count in entry.split.parts.items())
-        split = f"{parts}: {entry.split.rule}" if parts else entry.split.rule
+        split, counts = entry.split.rule, entry.split.parts
+        if not all(str(count) in split for count in counts.values()):
+            said = ", ".join(f"{count} {part}" for part, count in counts.items())
+            split = f"{said}: {split}"
     grouped = f"'{entry.group_pattern}' in the case id" if entry.group_pattern else ""
     return [
         ("modality", entry.modality),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -132,6 +133,29 @@ def test_acdc_is_volumes_of_patients(tmp_path: Path) -> None:
     }  # fmt: skip
     assert {case.split for case in found.survey.dataset.cases} == {"train", "test"}
     assert len(found.survey.cases) == 4 * 3
+
+
+def test_a_decathlon_task_may_spell_its_classes_in_its_own_way(tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    names = [f"hippocampus_{number:03}.nii.gz" for number in (1, 3)]
+    for name in names:
+        image = np.random.default_rng(0).normal(size=(9, 8, 7)).astype(np.float32)
+        mask = np.zeros((9, 8, 7), np.uint8)
+        mask[2:4], mask[4:6] = 1, 2
+        for folder, voxels in (("imagesTr", image), ("labelsTr", mask)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), tmp_path / folder / name)
+    declared = {
+        "modality": {"0": "MRI"},
+        "labels": {"0": "background", "1": "Anterior hippocampus", "2": "Posterior"},
+        "training": [{"image": f"imagesTr/{name}", "label": f"labelsTr/{name}"} for name in names],
+        "test": [],
+    }
+    (tmp_path / "dataset.json").write_text(json.dumps(declared))
+    found = compared("msd-task04-hippocampus", tmp_path)
+    assert verdicts(found)["layout"] == "same"
+    assert verdicts(found)["labels"] == "noted"
+    assert "partial copy: 2 of 260 volumes" in found.registration.differences
 
 
 def test_single_slices_of_a_set_of_volumes_are_called_that(tmp_path: Path) -> None:
