@@ -170,6 +170,14 @@ def test_a_damaged_volume_is_reported_once_and_leaves_no_mask(model: Model, tmp_
     assert seen == sorted(seen)
 
 
+def test_of_a_series_the_damaged_file_is_named(model: Model, tmp_path: Path) -> None:
+    slices = np.stack([noise(seed, channels=1) for seed in range(3)])
+    folder = dicom_series(tmp_path / "ct", slices)
+    (folder / "001.dcm").write_bytes((folder / "001.dcm").read_bytes()[:-50])
+    ((_, reason),) = predict_files(model, [folder], tmp_path / "out").failed
+    assert reason.startswith(f"{folder / '001.dcm'}: its pixels cannot be decoded")
+
+
 def test_a_4d_volume_is_reported_and_the_others_done(model: Model, tmp_path: Path) -> None:
     save_nifti(tmp_path / "in" / "a.nii.gz", voxels())
     save_nifti(tmp_path / "in" / "b.nii.gz", voxels(shape=(*SHAPE, 2)))

@@ -392,7 +392,9 @@ def predict_images(
                 if of.name not in failed:
                     failed.add(of.name)
                     volumes.pop(of.name, None)
-                    report.failed.append((of.source, f"{error.found}. {error.remedy}"))
+                    known = error.where in (str(of.source), str(of.source.path))
+                    where = "" if known else f"{error.where}: "
+                    report.failed.append((of.source, f"{where}{error.found}. {error.remedy}"))
                 continue
             batch.append(picture)
             if len(batch) == model.batch_size:
