@@ -349,3 +349,29 @@ def test_run_lengths_are_written_as_the_coco_api_writes_them() -> None:
     column[:6] = column[7:] = True
     assert compressed(column) == "0610"
     assert compressed(np.ones((32, 32), bool)) == "0PP1"
+
+
+@pytest.mark.parametrize("target", ["images-masks", "manifest", "coco"])
+def test_folds_that_are_lost_are_named(tmp_path: Path, target: str) -> None:
+    folds = ({"a": "val", "b": "train"}, {"a": "train", "b": "val"})
+    before = of_cases(tmp_path / "in", cases_in(tmp_path, ["a", "b"]), TWO, folds=folds)
+    written = convert_dataset(before, target, tmp_path / "out")
+    assert written.notes == ("2 published folds not kept: this layout has no place for them",)
+
+
+def test_two_cases_never_share_a_file(tmp_path: Path) -> None:
+    cases = cases_in(tmp_path, ["a_0000", "b"])
+    parts = [save(tmp_path / f"part{k}.png", noise(k + 50, channels=1)) for k in range(3)]
+    cases += expand(Subject("a", parts, [save(tmp_path / "am.png", disk(value=1))]))[0]
+    survey = of_cases(tmp_path / "in", cases, TWO)
+    with pytest.raises(DataError, match=r"a_0000\.png: would be the name of two files"):
+        convert_dataset(survey, "manifest", tmp_path / "out")
+
+
+def test_a_background_of_another_name_is_said_to_change(tmp_path: Path) -> None:
+    labels = LabelMap((Label("nothing", 0), Label("nucleus", 1)))
+    before = of_cases(tmp_path / "in", cases_in(tmp_path, ["a", "b"]), labels)
+    written = convert_dataset(before, "coco", tmp_path / "out")
+    assert written.notes == ("classes renamed: 'nothing' to 'background'",)
+    for target in ("nnunet", "manifest", "datalist", "images-masks"):
+        assert convert_dataset(before, target, tmp_path / target).notes == ()

@@ -8,6 +8,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -177,6 +178,22 @@ def test_the_channels_of_a_4d_file_become_files(tmp_path: Path, target: str) -> 
     before = surveyed(tmp_path / "in", Subject("a", [image], [mask], channels_in_file=True))
     convert_dataset(before, target, tmp_path / "out")
     same_volumes(before, surveyed(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("target", WHOLE)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_colours_of_a_volume_are_kept(tmp_path: Path, target: str, dtype: Any) -> None:
+    pages = ramp((3, 6, 7, 3), dtype)
+    image = tmp_path / "a.tif"
+    tifffile.imwrite(image, pages, photometric="rgb")
+    mask = save_pages(tmp_path / "m.tif", mask_of(pages))
+    before = surveyed(tmp_path / "in", Subject("a", [image], [mask]))
+    assert before.channels == 3
+    convert_dataset(before, target, tmp_path / "out")
+    once = surveyed(tmp_path / "out")
+    same_volumes(before, once, placed=False)
+    convert_dataset(once, "nnunet", tmp_path / "again")
+    same_volumes(before, surveyed(tmp_path / "again"), placed=False)
 
 
 @pytest.mark.parametrize("target", WHOLE)

@@ -109,7 +109,8 @@ def convert_dataset(
             f"See `medseg data check {quote(str(survey.dataset.root))}`",
         )
     _check_output(survey.dataset.root, output)
-    part = output.with_name(f".{output.name}.part")
+    place = output.resolve()
+    part = place.with_name(f".{place.name}.part")
     module = cast(Target, import_module(TARGETS[target]))
     items = collect(survey, volumes=module.VOLUMES)
     job = Job(part, survey, survey.labels, items, progress)
@@ -130,10 +131,10 @@ def convert_dataset(
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         module.write(job)
-        _check_written(job, target)
-        if output.is_dir():
-            output.rmdir()
-        os.replace(part, output)
+        _check_written(job, target, output)
+        if place.is_dir():
+            place.rmdir()
+        os.replace(part, place)
     except OSError as error:
         raise MedsegError(
             output,
@@ -145,11 +146,11 @@ def convert_dataset(
     return Conversion(output, job.cases, job.copied, job.encoded, tuple(job.notes))
 
 
-def _check_written(job: Job, target: str) -> None:
+def _check_written(job: Job, target: str, output: Path) -> None:
     """Compare what can be read back with what was to be written, but for pixels.
 
     Raises:
-        DataError: cases, patients or the split would not come back as they were.
+        DataError: cases, classes, patients or the split would not come back as they were.
     """
     module = LAYOUTS[_LAYOUTS.get(target, target)]
     found = module.read(job.folder)
@@ -158,6 +159,15 @@ def _check_written(job: Job, target: str) -> None:
         raise DataError(
             wrong[0].where, f"was written and is not read back ({wrong[0].found})", _TELL
         )
+    if found.labels is None or len(found.labels.labels) != len(job.labels.labels):
+        raise DataError(output, f"has other classes when read as {target}", _TELL)
+    renamed = [
+        f"'{ours}' to '{theirs}'"
+        for ours, theirs in zip(job.labels.names, found.labels.names, strict=True)
+        if ours != theirs
+    ]
+    if renamed:
+        job.note(f"classes renamed: {', '.join(renamed)}")
     published = any(case.split for item in job.items for case in item.cases)
     written = {
         f"{job.names.get(item.id, item.id)}{case.id.removeprefix(item.id)}": case
@@ -183,6 +193,8 @@ def _check_output(root: Path, output: Path) -> None:
     source = (root if root.is_dir() else root.parent).resolve()
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise MedsegError(output, "is not an empty folder", "Choose a new folder for -o")
+    if output.resolve() == Path.cwd():
+        raise MedsegError(output, "is the folder you are in", "Choose a new folder for -o")
     if root.is_dir() and output.resolve().is_relative_to(source):
         raise MedsegError(
             output, "lies in the dataset that is read", "Choose a folder outside of it"

@@ -19,6 +19,7 @@ from medseg.data.convert.items import (
     Job,
     attribute_columns,
     by_part,
+    note_folds,
     note_renamed,
     path_names,
     write_image,
@@ -46,8 +47,8 @@ _RESERVED = (
 def write(job: Job) -> None:
     """Write the items; see :class:`medseg.data.convert.Target`."""
     labelled = [item for item in job.items if item.case.mask is not None]
-    if len(labelled) < len(job.items):
-        job.leave_out(labelled, "COCO takes an image without annotations for an empty one")
+    job.keep_only(labelled, "COCO takes an image without annotations for an empty one")
+    note_folds(job)
     if job.labels.regions:
         names = ", ".join(region.name for region in job.labels.regions)
         job.note(f"regions not kept, as COCO has no place for them: {names}")
@@ -90,6 +91,8 @@ def write(job: Job) -> None:
     for part, ids in files:
         name = "instances.json" if part is None else f"instances_{part}.json"
         content = {
+            "info": {},
+            "licenses": [],
             "images": [written[case_id][0] for case_id in ids],
             "annotations": [
                 {"id": number, **annotation}

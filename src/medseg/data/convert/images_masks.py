@@ -14,6 +14,7 @@ from medseg.data.convert.items import (
     Job,
     attribute_columns,
     by_part,
+    note_folds,
     note_renamed,
     path_names,
     plain_names,
@@ -36,6 +37,7 @@ def write(job: Job) -> None:
     # A folder called train/ would publish a split where there is none.
     job.names = plain_names(ids) if not split and _in_parts(ids) else path_names(ids)
     note_renamed(job, "patients.csv has both names")
+    note_folds(job)
     write_labels(job)
 
     def one(item: Item) -> None:

@@ -118,10 +118,18 @@ class Job:
             if text not in self.notes:
                 self.notes.append(text)
 
-    def leave_out(self, kept: Sequence[Item], why: str) -> None:
-        """Go on with ``kept``, all of them labelled but for reasons of the target, and say so."""
-        left = plural(len(self.items) - len(kept), "unlabelled case")
-        self.notes.append(f"{left} left out: {why}")
+    def keep_only(self, kept: Sequence[Item], why: str) -> None:
+        """Leave out all unlabelled items but ``kept``, and say why.
+
+        Raises:
+            DataError: nothing is kept.
+        """
+        left = len(self.items) - len(kept)
+        if not kept:
+            root = self.survey.dataset.root
+            raise DataError(root, f"holds only unlabelled cases: {why}", "Convert to manifest")
+        if left:
+            self.notes.append(f"{plural(left, 'unlabelled case')} left out: {why}")
         self.items = kept
 
     def split_of(self) -> dict[str, Split]:
@@ -198,7 +206,13 @@ def write_image(job: Job, source: Source, stem: Path) -> Path:
     Raises:
         DataError: an image of another number of channels.
     """
-    return _written(job, source, stem, _as_picture)
+    if isinstance(source, File) and _keeps_suffix(source.file):
+        job.count(copied=True)
+        return copy(source.file, with_suffix(stem, source.file.suffix.lower()))
+    path = with_suffix(stem, ".png")
+    save_png(path, _as_picture(source))
+    job.count(copied=False)
+    return path
 
 
 def write_channels(job: Job, source: Source, stem: Path) -> list[Path]:
@@ -225,7 +239,7 @@ def write_mask(job: Job, source: Source, stem: Path) -> Path:
     """Copy or encode a mask with its stored values; the path written is ``stem`` with a suffix."""
     file = source.read_mask()
     if isinstance(source, File) and not file.lossy and _keeps_suffix(source.file):
-        return _copied(source.file, stem)
+        return copy(source.file, with_suffix(stem, source.file.suffix.lower()))
     classes = encode_mask(file, job.labels, where=source)
     path = with_suffix(stem, ".png")
     save_png(path, stored(classes, job.labels))
@@ -236,7 +250,7 @@ def write_view(source: Source, stem: Path) -> Path:
     """Copy or encode a field of view."""
     file = source.read_mask()
     if isinstance(source, File) and not file.lossy and _keeps_suffix(source.file):
-        return _copied(source.file, stem)
+        return copy(source.file, with_suffix(stem, source.file.suffix.lower()))
     path = with_suffix(stem, ".png")
     save_png(path, np.where(file.values > (127 if file.lossy else 0), 255, 0).astype(np.uint8))
     return path
@@ -256,8 +270,25 @@ def stored(classes: NDArray[np.uint8], labels: LabelMap) -> NDArray[Any]:
 
 def save_png(path: Path, pixels: NDArray[Any]) -> None:
     """Write (H, W) uint8 or uint16, or (H, W, 3) uint8."""
+    Image.fromarray(pixels).save(room_for(path), format="PNG")
+
+
+def copy(source: Path, target: Path) -> Path:
+    """Copy a file's content; the target."""
+    shutil.copyfile(source, room_for(target))
+    return target
+
+
+def room_for(path: Path) -> Path:
+    """``path``, whose folder exists now.
+
+    Raises:
+        DataError: something else was written there before.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path, format="PNG")
+    if path.exists():
+        raise DataError(path.name, "would be the name of two files", "Rename one of the cases")
+    return path
 
 
 def write_labels(job: Job) -> None:
@@ -341,6 +372,13 @@ def note_renamed(job: Job, where: str) -> None:
         )
 
 
+def note_folds(job: Job) -> None:
+    """Say that published folds are lost."""
+    folds = len(job.survey.dataset.folds)
+    if folds > 1:
+        job.note(f"{folds} published folds not kept: this layout has no place for them")
+
+
 def numbered(stem: Path, index: int) -> Path:
     """``NAME_0002``, as nnU-Net numbers channels."""
     return stem.with_name(f"{stem.name}_{index:04d}")
@@ -361,24 +399,5 @@ def _as_picture(source: Source) -> NDArray[np.uint8]:
     return image[..., 0] if image.shape[2] == 1 else image
 
 
-def _written(
-    job: Job, source: Source, stem: Path, decode: Callable[[Source], NDArray[np.uint8]]
-) -> Path:
-    if isinstance(source, File) and _keeps_suffix(source.file):
-        job.count(copied=True)
-        return _copied(source.file, stem)
-    path = with_suffix(stem, ".png")
-    save_png(path, decode(source))
-    job.count(copied=False)
-    return path
-
-
 def _keeps_suffix(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
-
-
-def _copied(path: Path, stem: Path) -> Path:
-    target = with_suffix(stem, path.suffix.lower())
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(path, target)
-    return target

@@ -11,6 +11,7 @@ from medseg.data.convert.items import (
     Item,
     Job,
     attribute_columns,
+    note_folds,
     path_names,
     write_labels,
     write_table,
@@ -27,14 +28,15 @@ def write(job: Job) -> None:
     names = path_names([item.id for item in job.items])
     attributes = attribute_columns(job, _RESERVED)
     has_view = any(item.case.field_of_view for item in job.items)
+    note_folds(job)
     write_labels(job)
 
     def cell(paths: Sequence[Path]) -> str:
         return "|".join(path.relative_to(job.folder).as_posix() for path in paths)
 
     def row(item: Item) -> list[str]:
-        case, name = item.case, names[item.id]
-        files = write_item(job, item, name)
+        case = item.case
+        files = write_item(job, item, names[item.id])
         known = [
             item.id,
             cell(files.images),

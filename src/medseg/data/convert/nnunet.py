@@ -12,7 +12,6 @@ documentation/region_based_training.md.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from medseg.data.convert.items import (
     Job,
     by_part,
     collect,
+    copy,
     numbered,
     plain_names,
     save_png,
@@ -55,7 +55,9 @@ def write(job: Job) -> None:
     split = job.split_of()
     _leave_out_unlabelled(job, split)
     names = plain_names(item.id for item in job.items)
-    in_files = all(isinstance(item.case.image, Channels) for item in job.items)
+    in_files = job.survey.channels > 1 and all(
+        isinstance(item.case.image, Channels) for item in job.items
+    )
 
     def one(item: Item) -> int:
         part = "Ts" if split.get(item.id) == "test" else "Tr"
@@ -117,8 +119,7 @@ def _leave_out_unlabelled(job: Job, split: Mapping[str, Split]) -> None:
     kept = [
         item for item in job.items if item.case.mask is not None or split.get(item.id) == "test"
     ]
-    if len(kept) < len(job.items):
-        job.leave_out(kept, "nnU-Net has no place for unlabelled training cases")
+    job.keep_only(kept, "nnU-Net has no place for unlabelled training cases")
 
 
 def _write_volume(job: Job, item: Item, image: Path, mask: Path) -> int:
@@ -158,8 +159,7 @@ def _classes(job: Job, case: Case) -> NDArray[np.uint8]:
 
 def _write_image(job: Job, source: Source, stem: Path, channels: int) -> None:
     if isinstance(source, File) and _is_plain_png(source.file, channels):
-        with_suffix(stem, _PICTURES).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source.file, with_suffix(stem, _PICTURES))
+        copy(source.file, with_suffix(stem, _PICTURES))
         job.count(copied=True)
         return
     image = source.read_image()
@@ -171,7 +171,7 @@ def _write_image(job: Job, source: Source, stem: Path, channels: int) -> None:
 
 
 def _is_plain_png(path: Path, channels: int) -> bool:
-    """Whether any reader sees the same pixels in it: no palette, alpha, bits or rotation."""
+    """Whether any reader sees the same pixels in it: no palette, no alpha, no rotation."""
     with path.open("rb") as file:
         if file.read(len(_SIGNATURE)) != _SIGNATURE:
             return False

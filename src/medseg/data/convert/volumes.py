@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.data.convert.items import Item, Job, numbered, stored, with_suffix
+from medseg.data.convert.items import Item, Job, numbered, room_for, stored, with_suffix
 from medseg.data.io import nifti
 from medseg.data.io.geometry import AS_STORED, Header
 from medseg.data.io.volume import read_header, read_pictures, read_voxels
@@ -35,28 +35,25 @@ def write_images(job: Job, item: Item, stem: Path, *, colours: bool = True) -> l
     """
     image = item.case.image
     parts = image.parts if isinstance(image, Channels) else (image,)
-    volumes: list[Path | NDArray[Any]] = []
-    headers: list[Header] = []
+    volumes: list[tuple[Path | NDArray[Any], Header]] = []
     for part in parts:
         assert isinstance(part, Slice)
         header = read_header(part.volume)
-        path = part.volume[0]
         split = header.channels is not None or (header.colour and not colours)
-        if len(part.volume) == 1 and _is_nifti(path) and not split:
-            volumes.append(path)
+        if len(part.volume) == 1 and _is_nifti(part.volume[0]) and not split:
+            volumes.append((part.volume[0], header))
         else:
-            volumes += _values(job, part, header, split=split, colours=colours)
-        headers += [header] * (len(volumes) - len(headers))
+            values = _values(job, part, header, split=split)
+            volumes += [(channel, header) for channel in values]
     paths = []
-    for index, (volume, header) in enumerate(zip(volumes, headers, strict=True)):
-        paths.append(
-            with_suffix(stem if len(volumes) == 1 else numbered(stem, index), nifti.WRITTEN)
-        )
+    for index, (volume, header) in enumerate(volumes):
+        path = with_suffix(stem if len(volumes) == 1 else numbered(stem, index), nifti.WRITTEN)
         if isinstance(volume, Path):
-            _copy(volume, paths[-1])
+            _copy(volume, path)
         else:
-            _save(job, paths[-1], volume, header)
+            _save(job, path, volume, header)
         job.count(copied=isinstance(volume, Path))
+        paths.append(path)
     return paths
 
 
@@ -91,10 +88,9 @@ def write_values(job: Job, item: Item, stem: Path, slices: NDArray[Any]) -> Path
     assert isinstance(part, Slice)
     header = read_header(part.volume)
     path = with_suffix(stem, nifti.WRITTEN)
-    path.parent.mkdir(parents=True, exist_ok=True)
     values = np.ascontiguousarray(header.slicing.join(slices))
     if _is_nifti(part.volume[0]):
-        nifti.write_mask(path, values, part.volume)
+        nifti.write_mask(room_for(path), values, part.volume)
     else:
         _save(job, path, values, header)
     return path
@@ -109,20 +105,21 @@ def _copied(masks: Sequence[Source], stem: Path) -> Path | None:
     return with_suffix(stem, nifti.WRITTEN)
 
 
-def _values(
-    job: Job, part: Slice, header: Header, *, split: bool, colours: bool
-) -> list[NDArray[Any]]:
-    """The stored values of each channel (I, J, K), from which medseg reads the same pictures."""
+def _values(job: Job, part: Slice, header: Header, *, split: bool) -> list[NDArray[Any]]:
+    """Each channel (I, J, K), or all colours in one, from which medseg reads the same pictures:
+    as stored if it can be, else as shown."""
     voxels = read_voxels(part.volume)
     values = voxels.values
-    plain = values.dtype.kind in "uif" and voxels.palette is None
-    if not plain or voxels.window is not None or voxels.inverted:
+    hidden = voxels.window is not None or voxels.inverted
+    # The channels of a colour are scaled together, those in files of their own each by itself.
+    scaled = voxels.colour and values.dtype != np.uint8
+    if hidden or scaled or voxels.palette is not None or values.dtype.kind not in "uif":
         values = header.slicing.join(read_pictures(part.volume))
-        if voxels.window is not None or voxels.inverted:
+        if hidden:
             job.note(_SHOWN)
     if values.ndim == 3:
         return [values]
-    if values.shape[3] == 3 and not split and colours and values.dtype == np.uint8:
+    if values.shape[3] == 3 and not split:
         colour = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
         return [np.ascontiguousarray(values).view(colour)[..., 0]]
     return [values[..., channel] for channel in range(values.shape[3])]
@@ -135,8 +132,7 @@ def _save(job: Job, path: Path, values: NDArray[Any], header: Header) -> None:
         affine = np.diag([-1.0, -1.0, 1.0, 1.0])
         assert header.slicing == AS_STORED
         job.note(_UNPLACED)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nifti.write_affine(path, _in_nifti(values), affine)
+    nifti.write_affine(room_for(path), _in_nifti(values), affine)
 
 
 def _in_nifti(values: NDArray[Any]) -> NDArray[Any]:
@@ -159,7 +155,7 @@ def _is_nifti(path: Path) -> bool:
 
 
 def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    room_for(target)
     with source.open("rb") as content:
         packed = content.read(2) == _GZIP
         content.seek(0)
