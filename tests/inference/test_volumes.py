@@ -178,7 +178,8 @@ def test_of_a_series_the_damaged_file_is_named(model: Model, tmp_path: Path) -> 
     assert reason.startswith(f"{folder / '001.dcm'}: its pixels cannot be decoded")
 
 
-def test_a_4d_volume_is_reported_and_the_others_done(model: Model, tmp_path: Path) -> None:
+def test_a_4d_volume_is_reported_and_the_others_done(tmp_path: Path) -> None:
+    model = load(bundle(tmp_path / "model.medseg", channels=1))
     save_nifti(tmp_path / "in" / "a.nii.gz", voxels())
     save_nifti(tmp_path / "in" / "b.nii.gz", voxels(shape=(*SHAPE, 2)))
     report = predict_files(model, [tmp_path / "in"], tmp_path / "out")
@@ -231,6 +232,13 @@ def test_files_of_numbered_channels_are_one_image(tmp_path: Path) -> None:
     assert list(found) == [f"{name}/slice_{k:03}" for name in "xy" for k in range(5)]
     assert found["y/slice_000"].read_image().shape == (10, 12, 2)
     assert list(find_inputs([folder / "x*"], channels=2)) == [f"x/slice_{k:03}" for k in range(5)]
+
+
+def test_a_fourth_axis_holds_the_channels_of_a_model_that_takes_several(tmp_path: Path) -> None:
+    path = save_nifti(tmp_path / "a.nii.gz", voxels(shape=(*SHAPE, 2)))
+    for inputs in (path, tmp_path, tmp_path / "*.nii.gz"):
+        found = find_inputs([inputs], channels=2)
+        assert found["a/slice_000"].read_image().shape == (10, 12, 2)
 
 
 def test_a_missing_channel_is_named(tmp_path: Path) -> None:

@@ -80,7 +80,8 @@ def find_inputs(
     A file is named by its stem; images in a folder keep their place below it, and folders in it
     that hold predictions are left out; a dataset folder contributes its images under their case
     ids; a pattern (``*.png``) is expanded. Where all images of a folder or pattern end in
-    ``_0000``, ``_0001`` ..., they are the channels of one, as in nnU-Net's ``imagesTs``.
+    ``_0000``, ``_0001`` ..., they are the channels of one, as in nnU-Net's ``imagesTs``; and so is
+    the fourth axis of a volume where the model takes several channels.
 
     Args:
         inputs: image files, folders, dataset folders, or patterns.
@@ -107,7 +108,7 @@ def find_inputs(
 def _expand(item: str, layout: str, channels: int) -> list[tuple[str, Source]]:
     path = Path(item)
     if path.is_file() and is_image_file(path):
-        return _cases(stem(path.name), [path])
+        return _cases(stem(path.name), [path], channels)
     if layout != "auto" or is_dataset(path):
         dataset = open_dataset(path, layout=layout)
         for problem in dataset.problems:
@@ -116,7 +117,7 @@ def _expand(item: str, layout: str, channels: int) -> list[tuple[str, Source]]:
                 raise DataError(problem.where, problem.found, problem.remedy)
         return [(case.id, case.image) for case in dataset.cases]
     if path.is_file():
-        return _cases(stem(path.name), [path])
+        return _cases(stem(path.name), [path], channels)
     if path.exists():
         predictions = {note.parent for note in path.rglob(MANIFEST)} - {path}
         images = sorted(
@@ -132,12 +133,12 @@ def _expand(item: str, layout: str, channels: int) -> list[tuple[str, Source]]:
         named = {p: stem(p.name) for p in images}
     grouped = _by_channel(named, channels)
     if grouped is None:
-        return [case for p, name in named.items() for case in _cases(name, [p])]
-    return [case for name, paths in grouped.items() for case in _cases(name, paths)]
+        return [case for p, name in named.items() for case in _cases(name, [p], channels)]
+    return [case for name, paths in grouped.items() for case in _cases(name, paths, channels)]
 
 
-def _cases(name: str, paths: list[Path]) -> list[tuple[str, Source]]:
-    cases, problems = expand(Subject(name, paths))
+def _cases(name: str, paths: list[Path], channels: int) -> list[tuple[str, Source]]:
+    cases, problems = expand(Subject(name, paths, channels_in_file=channels > 1))
     for problem in problems:
         raise DataError(problem.where, problem.found, problem.remedy)
     return [(case.id, case.image) for case in cases]

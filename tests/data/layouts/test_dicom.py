@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medseg.data.io.volume import read_header, volume_files
 from medseg.data.layouts import dicom, open_dataset
 from medseg.errors import DataError
 
 from ..builders import dataset, noise, save
-from ..volumes import dicom_series, dicom_slice, ramp
+from ..volumes import dicom_series, dicom_slice, ramp, save_nifti
 
 
 def study(root: Path) -> Path:
@@ -63,6 +64,28 @@ def test_other_images_leave_the_folder_to_other_layouts(tmp_path: Path) -> None:
     assert dicom.recognise(dataset(tmp_path / "photos")) is None
     save(study(tmp_path / "study") / "ann" / "photo.png", noise())
     assert dicom.recognise(tmp_path / "study") is None
+
+
+def test_a_manifest_pairs_a_series_with_its_mask(tmp_path: Path) -> None:
+    folder = dicom_series(tmp_path / "ct", ramp((3, 4, 5), np.uint8), PatientID="Ann")
+    affine = read_header(volume_files(folder)).affine
+    assert affine is not None
+    save_nifti(tmp_path / "m.nii.gz", np.ones((5, 4, 3), np.uint8), affine)
+    (tmp_path / "manifest.csv").write_text("image,mask\nct,m.nii.gz\n")
+    found = open_dataset(tmp_path)
+    assert found.problems == ()
+    assert [(case.id, case.patient) for case in found.cases] == [
+        (f"ct/slice_00{index}", "Ann") for index in range(3)
+    ]
+    assert all(case.mask for case in found.cases)
+
+
+def test_a_folder_of_other_things_in_a_manifest_is_a_message(tmp_path: Path) -> None:
+    (tmp_path / "ct").mkdir()
+    (tmp_path / "manifest.csv").write_text("image,mask\nct,\n")
+    (case,) = open_dataset(tmp_path).cases
+    with pytest.raises(DataError, match="is a folder"):
+        case.image.read_image()
 
 
 def test_strange_input_is_not_recognised(tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 Columns, in any order and any case: ``image``; optionally ``mask`` (an empty cell is an unlabelled
 case), ``patient``, ``split``, ``id`` and ``field_of_view``; all others become attributes. A cell
-``a.png|b.png`` names several files: the channels of an image, or masks that are united. Paths are
-relative to the file's folder. The separator is a comma or a semicolon, the encoding UTF-8.
+``a.png|b.png`` names several files: the channels of an image, or masks that are united; an image
+may be the folder of a DICOM series. Paths are relative to the file's folder. The separator is a
+comma or a semicolon, the encoding UTF-8.
 
 Other tools' columns are understood where the column of the first name is absent: ``ALIASES``, and
 GaNDLF's ``SubjectID``, ``Channel_0``, ``Channel_1`` ... and ``Label``.
@@ -160,7 +161,7 @@ def _subject(
         )
     files: dict[str, list[Path]] = {}
     for column in ("image", "mask", "field_of_view"):
-        files[column], absent = _find(folder, row.get(column, ""))
+        files[column], absent = _find(folder, row.get(column, ""), series=column == "image")
         problems += [
             Problem(
                 "error",
@@ -210,15 +211,16 @@ def _subject(
     return replace(subject, field_of_view=view[0]) if view else subject, []
 
 
-def _find(folder: Path, cell: str) -> tuple[list[Path], list[str]]:
-    """The files that a cell names, and the names that no file has."""
+def _find(folder: Path, cell: str, *, series: bool) -> tuple[list[Path], list[str]]:
+    """The files that a cell names, and the names that no file has; folders where they may hold a
+    DICOM series."""
     if not cell:
         return [], []
-    whole = find_file(folder, cell)
+    whole = find_file(folder, cell, series=series)
     if whole is not None:
         return [whole], []
     names = [name.strip() for name in cell.split(SEPARATOR) if name.strip()]
-    found = [find_file(folder, name) for name in names]
+    found = [find_file(folder, name, series=series) for name in names]
     absent = [name for name, path in zip(names, found, strict=True) if path is None]
     return [path for path in found if path is not None], absent
 
