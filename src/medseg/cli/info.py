@@ -48,7 +48,9 @@ def _model_facts(path: Path) -> dict[str, Any]:
 
     bundle = find_bundle(path)
     manifest = read_manifest(bundle)
-    opened = [opening.get("time", "at an unknown time") for opening in read_openings(bundle.parent)]
+    openings = read_openings(bundle.parent)
+    last = openings[-1].get("time", "unknown") if openings else "never"
+    opened = {"count": len(openings), "last": last}
     return {
         "model": str(bundle),
         "system": manifest.system,
