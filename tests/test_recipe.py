@@ -75,7 +75,7 @@ def test_an_unknown_key_is_an_error_naming_the_nearest(key: str, meant: str) -> 
         ("data.ratios=[1, 2]", "data.ratios.2", "[1, 2]", "Field required"),
         ("data.ratios=[1, 2, x]", "data.ratios.2", "'x'", "valid number"),
         ("data.ratios=[0.5, 0.5, 0.5]", "data", "0.5", "must sum to 1"),
-        ("data.folds=1", "data.folds", "1", "'auto' or .* than or equal to 2"),
+        ("data.folds=0", "data.folds", "0", "'auto' or .* than or equal to 1"),
         ("data.group_pattern=[1]", "data.group_pattern", "[1]", "valid string"),
         ("train.epochs=0", "train.epochs", "0", "'auto' or .* than or equal to 1"),
         ("train.epochs=many", "train.epochs", "'many'", "'auto' or .* valid integer"),
