@@ -78,9 +78,8 @@ def forecast_memory(
     Raises:
         Exception: whatever a network raises that asks for the content of tensors.
     """
+    method.to("meta", memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = WeightAverage(method.network, 0.0)
-    for module in (method, average.network):
-        module.to("meta", memory_format=torch.channels_last)  # type: ignore[call-overload]
     weights = _bytes([method, average.network])
     # Autocast does not know the meta device; weights of the lower precision give activations of
     # it, and stand for the copies of the weights that autocast makes.
@@ -96,8 +95,7 @@ def forecast_memory(
         torch.autograd.backward(total)
     step = counter.peak - counter.at_start
     del losses, total
-    kept = _optimizer_bytes(method)
-    weights += kept
+    weights += _optimizer_bytes(method)
     if device != "cpu":
         return Forecast(0, weights, step)
     # A checkpoint copies all of it; by then the activations are gone.

@@ -262,7 +262,7 @@ def make_plan(
         batch = Choice(chosen, True, reason)
     needed = forecast(size.value, batch.value)
     if batch.auto and needed is not None and free is not None and needed.total > free:
-        raise _too_large(needed, free, size.value, max(1, batch.value // processes))
+        raise _too_large(needed, free, size.value, batch.value, processes)
     patience = _patience(recipe, epochs.value)
     choices = {
         "data.image_size": size,
@@ -318,11 +318,11 @@ def _choose_batch(
     return each * processes, reason
 
 
-def _too_large(needed: Forecast, free: int, size: int, batch: int) -> MedsegError:
+def _too_large(needed: Forecast, free: int, size: int, batch: int, processes: int) -> MedsegError:
     return MedsegError(
         "memory",
-        f"a step of {plural(batch, 'image')} of {size} px takes {needed.total / 1e9:.1f} GB "
-        f"(forecast), and {free / 1e9:.1f} GB are free",
+        f"a step of {plural(max(1, batch // processes), 'image')} of {size} px takes "
+        f"{needed.total / 1e9:.1f} GB (forecast), and {free / 1e9:.1f} GB are free",
         "Lower --image-size, take a smaller network (`medseg systems list`), or end other "
         f"programs; --batch-size {batch} tries it all the same",
     )
@@ -371,7 +371,8 @@ def _loss(recipe: Recipe, fingerprint: Fingerprint) -> Choice:
     weights = recipe.loss
     value = f"{weights.cross_entropy:g} cross-entropy + {weights.dice:g} Dice"
     rarest = min(fingerprint.classes, key=lambda facts: facts.pixel_share)
-    covers = f"'{rarest.name}', the rarest class, has {100 * rarest.pixel_share:.2g} % of pixels"
+    among = ", the rarest class," if len(fingerprint.classes) > 1 else ""
+    covers = f"'{rarest.name}'{among} has {100 * rarest.pixel_share:.2g} % of the pixels"
     if weights != LossSettings():
         return Choice(value, False, f"set; {covers}")
     return Choice(value, True, f"the default; {covers}, and Dice weighs every class alike")
