@@ -171,6 +171,15 @@ def test_pages_in_colour_stay_in_colour(tmp_path: Path) -> None:
     assert np.array_equal(read_pictures((tmp_path / "a.tif",)), pages)
 
 
+def test_pages_with_a_palette_are_colours_in_images_and_indices_in_masks(tmp_path: Path) -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (3, 256)).astype(np.uint16)
+    pages = ramp((3, 6, 5), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", pages, photometric="palette", colormap=colours * 257)
+    files = (tmp_path / "a.tif",)
+    assert np.array_equal(read_pictures(files), colours.T[pages])
+    assert np.array_equal(read_labels(files).values, pages)
+
+
 def test_channels_as_pages_are_refused(tmp_path: Path) -> None:
     tifffile.imwrite(
         tmp_path / "a.tif", ramp((3, 6, 5), np.uint8), imagej=True, metadata={"axes": "CYX"}
@@ -257,6 +266,15 @@ def test_big_endian_compressed_and_padded_metaimages_are_read(tmp_path: Path) ->
     padded.write_bytes(padded.read_bytes().replace(b"DimSize", b"HeaderSize = -1\nDimSize"))
     padded.with_suffix(".raw").write_bytes(b"before it" + values.tobytes(order="F"))
     assert np.array_equal(read_pictures(volume_files(padded)), plain)
+
+
+@pytest.mark.parametrize("name", ["a.mhd", "a.nhdr"])
+def test_a_header_whose_voxels_are_missing_names_their_file(tmp_path: Path, name: str) -> None:
+    files = volume_files(SAVERS[name](tmp_path / name, ramp(), AXIAL))
+    files[1].unlink()
+    with pytest.raises(DataError, match="does not exist") as caught:
+        read_header(files)
+    assert caught.value.where == str(files[1])
 
 
 def test_colours_and_channels_of_a_metaimage(tmp_path: Path) -> None:

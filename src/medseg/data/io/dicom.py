@@ -7,7 +7,6 @@ one; MONOCHROME1 is inverted. Slices are ordered by where they lie along their n
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -418,11 +417,6 @@ def _window(dataset: Any) -> tuple[float, float] | None:
 
 
 def _first(value: Any) -> float | None:
-    if value is None or value == "":
-        return None
-    if isinstance(value, Sequence | Counter) and not isinstance(value, str):
-        return float(value[0]) if len(value) else None
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return float(value[0])
+    """The first of one or several numbers."""
+    values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    return float(values[0]) if values and values[0] not in (None, "") else None

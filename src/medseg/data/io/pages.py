@@ -15,7 +15,6 @@ from medseg.data.io.voxels import Voxels
 from medseg.errors import DataError
 from medseg.files import atomic_path
 
-SUFFIXES = tiff.SUFFIXES
 WRITTEN = ".tif"
 
 _DESCRIPTION = 270

@@ -25,7 +25,8 @@ from medseg.errors import DataError
 SUFFIXES: tuple[str, ...] = (*nifti.SUFFIXES, *nrrd.SUFFIXES, *mha.SUFFIXES, *dicom.SUFFIXES)
 """Of files that always hold volumes; a TIFF may."""
 
-_KEPT_BYTES = 1_000_000_000
+# Of images, and as much again of masks.
+_KEPT_BYTES = 500_000_000
 _START = 544
 
 T = TypeVar("T")
@@ -237,9 +238,20 @@ def _sha256(files: tuple[Path, ...], stamp: tuple[tuple[int, int], ...]) -> str:
 
 
 def _stamp(files: tuple[Path, ...]) -> tuple[tuple[int, int], ...]:
-    """Changes when a file does."""
-    status = [path.stat() for path in files]
-    return tuple((each.st_size, each.st_mtime_ns) for each in status)
+    """Changes when a file does.
+
+    Raises:
+        DataError: a file is missing.
+        OSError: a file may not be looked at.
+    """
+    stamp = []
+    for path in files:
+        try:
+            status = path.stat()
+        except FileNotFoundError as error:
+            raise DataError(path, "does not exist", "Copy all files of the volume") from error
+        stamp.append((status.st_size, status.st_mtime_ns))
+    return tuple(stamp)
 
 
 def _key(files: tuple[Path, ...]) -> tuple[Any, ...]:
