@@ -278,7 +278,7 @@ def test_objects_outside_their_image_are_cut_with_a_warning(tmp_path: Path) -> N
     found = open_dataset(write(tmp_path, content))
     (problem,) = found.problems
     assert (problem.kind, problem.severity) == ("outside-image", "warning")
-    assert problem.found == "1 object lies partly outside its image: annotation 5"
+    assert problem.found == "objects reach beyond their image (1 of 1): annotation 5"
     assert values(found.cases[0]).sum() == 24
 
 
@@ -293,6 +293,7 @@ def test_all_that_is_wrong_is_said_in_one_go(tmp_path: Path) -> None:
             image(None, "b.png"),
             image(5, "b.png", height="16"),
             image(6, "c.png", split="holdout"),
+            image(7, "d.png", patient=["p"]),
             "x",
         ],
         annotations=[
@@ -306,6 +307,7 @@ def test_all_that_is_wrong_is_said_in_one_go(tmp_path: Path) -> None:
         ],
         categories=[{"id": 1, "name": "polyp"}, {"id": 2}, {"name": "x"}, 3],
     )
+    save(tmp_path / "images" / "d.png", noise())
     found = open_dataset(write(tmp_path, content))
     assert [case.id for case in found.cases] == ["a"]
     counted = sorted((problem.kind, problem.severity) for problem in found.problems)
@@ -322,6 +324,7 @@ def test_all_that_is_wrong_is_said_in_one_go(tmp_path: Path) -> None:
             ("json-key", "error"),  # height is text
             ("json-key", "error"),  # an image that is no object
             ("unknown-split", "error"),
+            ("json-key", "error"),  # patient is a list
             ("annotation", "error"),  # image_id 99
             ("annotation", "error"),  # image_id [1]
             ("annotation", "error"),  # category_id 9

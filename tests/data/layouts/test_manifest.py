@@ -140,6 +140,16 @@ def test_a_name_that_holds_the_separator_is_one_file(tmp_path: Path) -> None:
     assert case.image.path.name == "x|y.png"
 
 
+@pytest.mark.parametrize(
+    ("name", "case_id"), [("a:b.png", "a_b"), ("x/../c d.png", "x/c d"), ("./e.f.png", "e.f")]
+)
+def test_an_id_is_made_of_any_name(tmp_path: Path, name: str, case_id: str) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / name).touch()
+    (case,) = open_dataset(manifest(tmp_path, f"image\n{name}\n")).cases
+    assert case.id == case_id
+
+
 @pytest.mark.parametrize("column", ["field_of_view", "FOV"])
 def test_a_field_of_view_is_read(tmp_path: Path, column: str) -> None:
     path = manifest(tmp_path, f"image,mask,{column}\na.png,a_m.png,c.png\nb.png,b_m.png,\n")

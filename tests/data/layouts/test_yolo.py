@@ -151,7 +151,7 @@ def test_a_folder_called_images_above_the_dataset_does_not_matter(tmp_path: Path
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("0 0.5 0.5 0.2 0.2\n0 0.5 0.5 0.1 0.1", r"2 objects are boxes.*line 1, line 2"),
+        ("0 0.5 0.5 0.2 0.2\n0 0.5 0.5 0.1 0.1", r"holds boxes .*: line 1, line 2"),
         ("3" + SQUARE[1:], r"line 1: '3' is not the number of a class"),
         ("polyp 0 0 1 0 1 1", r"'polyp' is not the number"),
         ("0.5 0 0 1 0 1 1", r"'0\.5' is not the number"),
@@ -242,9 +242,7 @@ def test_masks_of_a_semantic_set_are_read_from_their_folder(tmp_path: Path) -> N
     assert [case.split for case in found.cases] == ["train", "train", "val"]
 
 
-@pytest.mark.parametrize(
-    "text", ["[", "a: *b", "x: 2020-99-99", "- 1", "\0", "&a [*a]", "[" * 600]
-)
+@pytest.mark.parametrize("text", ["[", "a: *b", "x: 2020-99-99", "- 1", "\0", "&a [*a]", "[" * 600])
 def test_other_yaml_is_no_dataset(tmp_path: Path, text: str) -> None:
     with pytest.raises(DataError, match="not a dataset"):
         open_dataset(write(tmp_path, text))

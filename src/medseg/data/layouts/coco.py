@@ -382,9 +382,7 @@ def _read_objects(document: _Document, values: Mapping[int, int]) -> None:
         found = f"{len(repeated)} ids stand for several annotations: {first(repeated)}"
         faults.add("duplicate-id", found, "Check that none was merged twice", warning=True)
     if outside:
-        found = "1 object lies partly outside its image"
-        if len(outside) > 1:
-            found = f"{len(outside)} objects lie partly outside their images"
+        found = f"objects reach beyond their image ({len(outside)} of {len(_list(annotations))})"
         remedy = "What is outside is cut off; check that the images were not resized or turned"
         faults.add("outside-image", f"{found}: {first(outside)}", remedy, warning=True)
 
@@ -450,10 +448,20 @@ def _cases(document: _Document, prefix: str) -> tuple[list[Case], list[Problem]]
                 )
                 continue
             split = given
+        patient = entry.get("patient", entry.get("patient_id"))
+        if patient is not None and _id(patient) is None:
+            document.faults.key(
+                "patient",
+                patient,
+                "text or a number",
+                "Name the patient",
+                where=f"image {image.id}",
+            )
+            continue
         subject = Subject(
             prefix + image.case,
             [image.file],
-            patient=as_text(entry.get("patient", entry.get("patient_id"))) or None,
+            patient=as_text(patient) or None,
             split=split,
             attributes=_attributes(entry),
         )

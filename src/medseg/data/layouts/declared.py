@@ -25,6 +25,7 @@ from medseg.errors import DataError, plural
 Object = Mapping[str, Any]
 
 _MAX_VALUE = 65535
+_DRIVE = re.compile("[A-Za-z]:")
 
 # Unicode's control characters, surrogates, line and paragraph separators.
 _NOT_IN_A_LINE = ("Cc", "Cs", "Zl", "Zp")
@@ -164,7 +165,8 @@ def safe_id(name: str) -> str:
     """A case id from the path of an image: masks are written under it, so it must not leave their
     folder."""
     parts = PurePosixPath(nfc(stem(name.replace("\\", "/")))).parts
-    return "/".join(part for part in parts if part not in ("/", "//", "..") and ":" not in part)
+    kept = [part for part in parts if part not in ("/", "//", "..") and not _DRIVE.fullmatch(part)]
+    return "/".join(kept).replace(":", "_")
 
 
 def is_id(value: object) -> bool:

@@ -316,11 +316,10 @@ def _objects(faults: Faults, values: Mapping[int, int]) -> Iterator[Polygons]:
             outside += [f"line {number}"] if leaves(corners, 1, 1, slack=_SLACK) else []
             yield Polygons.of(values[int(fields[0])], [corners])
     if boxes:
-        found = f"{plural(len(boxes), 'object')} are boxes (5 numbers), not polygons: "
-        remedy = "Outline the objects: a box says too little to segment by"
-        faults.add("annotation", found + first(boxes), remedy)
+        found = f"holds boxes (5 numbers a line) instead of polygons: {first(boxes)}"
+        faults.add("annotation", found, "Outline the objects: a box says too little to learn from")
     if outside:
-        found = f"{plural(len(outside), 'object')} lie partly outside the image: {first(outside)}"
+        found = f"objects reach beyond the image: {first(outside)}"
         remedy = "What is outside is cut off; check that the image was not resized"
         faults.add("outside-image", found, remedy, warning=True)
 
