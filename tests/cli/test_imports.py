@@ -33,6 +33,7 @@ HELP = [
     ["data"],
     ["data", "check"],
     ["data", "split"],
+    ["data", "plan"],
     ["data", "catalogue"],
     ["data", "add"],
     ["data", "remove"],
