@@ -216,7 +216,7 @@ def test_images_that_a_dataset_cannot_tell_apart_are_refused_rather_than_left_ou
         (["{trained}", "absent"], "absent: there is no such image or folder", "Check the path"),
         (["{trained}", "none*.png"], "none*.png: there is no such image", "Check the path"),
         (["{trained}", "empty"], "empty: there are no images in it", "folder with images"),
-        (["{trained}", "cases.csv"], "cases.csv: has no column 'image'", "must name the columns"),
+        (["{trained}", "cases.csv"], "cases.csv: has no column 'image'", "must name the column"),
         (["{trained}", "{photos}", "--device", "cuda:7"], "--device cuda:7", "--device auto"),
     ],
 )  # fmt: skip
