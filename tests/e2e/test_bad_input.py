@@ -150,8 +150,8 @@ def image_on_both_sides(data: Path) -> tuple[Path, str, str]:
 
 
 def missing_column(data: Path) -> tuple[Path, str, str]:
-    (data / "manifest.csv").write_text("image,segmentation\nimages/000.png,masks/000.png\n")
-    return data / "manifest.csv", "has no column 'mask', only: image, segmentation", "first line"
+    (data / "manifest.csv").write_text("frame,mask\nimages/000.png,masks/000.png\n")
+    return data / "manifest.csv", "has no column 'image', only: frame, mask", "first line"
 
 
 def missing_file(data: Path) -> tuple[Path, str, str]:

@@ -228,7 +228,7 @@ def open_cache(
 def _locked(path: Path, waiting: Callable[[], None] | None) -> Iterator[None]:
     """Hold the lock at ``path``, which the system frees when its holder dies.
 
-    The file stays, because deleting it could free the way for two holders.
+    Who waited for a file that its holder has deleted takes a new one (filelock sees to it).
     """
     lock = FileLock(path)
     try:
@@ -240,6 +240,8 @@ def _locked(path: Path, waiting: Callable[[], None] | None) -> Iterator[None]:
     try:
         yield
     finally:
+        with suppress(OSError):
+            path.unlink()
         lock.release()
 
 
