@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from data.builders import squares
 from medseg.engine import memory
 from medseg.engine.memory import OVERHEAD, PROGRAM, Forecast, forecast_memory, free_memory
 from medseg.methods.supervised import Supervised
@@ -89,6 +93,22 @@ def test_half_precision_halves_the_activations() -> None:
 
 def test_nothing_is_computed_for_a_forecast_that_no_machine_could_hold() -> None:
     assert forecast(create_model("med2d-segnet"), 4096, 64).total > 1e12
+
+
+@LINUX
+@pytest.mark.slow
+def test_a_forecast_is_within_a_quarter_of_the_peak_of_a_training(tmp_path: Path) -> None:
+    data, run = squares(tmp_path / "data", 16), tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "medseg", "train", str(data), "-o", str(run), "--epochs", "1",
+         "--image-size", "128", "--batch-size", "3", "--device", "cpu"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    found = json.loads((run / "plan.json").read_text())["memory"]["forecast_gb"]
+    assert found == pytest.approx(usage.ru_maxrss * 1024 / 1e9, rel=0.25)
 
 
 def linux(folder: Path, *, available: int, pages: int = 0, **files: str) -> int | None:
