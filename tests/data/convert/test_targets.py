@@ -17,7 +17,7 @@ from data.builders import dataset, disk, noise, save
 from medseg.data.case import IGNORE, Case, Dataset, Label, LabelMap, Region, Split
 from medseg.data.convert import TARGETS, convert_dataset
 from medseg.data.convert.coco import compressed
-from medseg.data.convert.items import is_safe, path_names, plain_names
+from medseg.data.convert.names import is_safe, path_names, plain_names
 from medseg.data.expand import Subject, expand
 from medseg.data.integrity import Survey, check_dataset
 from medseg.data.labels import read_classes

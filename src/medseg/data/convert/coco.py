@@ -21,10 +21,10 @@ from medseg.data.convert.items import (
     by_part,
     note_folds,
     note_renamed,
-    path_names,
     write_image,
     write_json,
 )
+from medseg.data.convert.names import path_names
 from medseg.data.labels import read_classes
 from medseg.errors import DataError
 

@@ -16,10 +16,10 @@ from medseg.data.convert.items import (
     Item,
     Job,
     attribute_columns,
-    path_names,
     write_json,
     write_labels,
 )
+from medseg.data.convert.names import path_names
 
 VOLUMES = True
 _LISTS: dict[Split, str] = {"train": "training", "val": "validation", "test": "testing"}

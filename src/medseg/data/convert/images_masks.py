@@ -16,14 +16,13 @@ from medseg.data.convert.items import (
     by_part,
     note_folds,
     note_renamed,
-    path_names,
-    plain_names,
     write_image,
     write_labels,
     write_mask,
     write_table,
     write_view,
 )
+from medseg.data.convert.names import path_names, plain_names
 from medseg.data.layouts.names import SPLIT_NAMES
 from medseg.files import write_text
 

@@ -12,10 +12,10 @@ from medseg.data.convert.items import (
     Job,
     attribute_columns,
     note_folds,
-    path_names,
     write_labels,
     write_table,
 )
+from medseg.data.convert.names import path_names
 from medseg.data.layouts.manifest import ALIASES
 
 VOLUMES = True

@@ -29,11 +29,11 @@ from medseg.data.convert.items import (
     collect,
     copy,
     numbered,
-    plain_names,
     save_png,
     with_suffix,
     write_json,
 )
+from medseg.data.convert.names import plain_names
 from medseg.data.labels import read_classes
 from medseg.data.source import Channels, File, Source
 from medseg.errors import DataError, plural
