@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import math
-import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 # Values drawn at once: 4 MiB of float64, so that memory does not grow with the number of cases.
 DRAWS_AT_ONCE = 1 << 19
+# Two means that differ by less than this share of the values are the same but for rounding.
+_ROUNDING = 1e-12
+
+Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +22,11 @@ class Interval:
 
     Attributes:
         mean: of the defined values; None when there is none.
-        low: lower bound of the confidence interval; None below two values.
-        high: upper bound; None below two values.
+        low: lower bound of the confidence interval; None below two values, or two groups.
+        high: upper bound; None below two values, or two groups.
         n: how many values were defined.
         skipped: how many were NaN and left out.
+        groups: how many groups (patients) they come from; None where each value is its own.
     """
 
     mean: float | None
@@ -30,66 +34,145 @@ class Interval:
     high: float | None
     n: int
     skipped: int = 0
+    groups: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The middle of the cases: half of them lie between the quartiles, half below the median."""
+
+    median: float
+    lower: float
+    upper: float
+
+
+def spread(values: Iterable[float]) -> Spread | None:
+    """Median and quartiles, interpolated linearly, of the defined values; None without any."""
+    given = np.fromiter(values, dtype=np.float64)
+    kept = given[~np.isnan(given)]
+    if not kept.size:
+        return None
+    lower, median, upper = np.quantile(kept, [0.25, 0.5, 0.75])
+    return Spread(float(median), float(lower), float(upper))
 
 
 def bootstrap_mean(
-    values: Iterable[float], *, confidence: float = 0.95, resamples: int = 4999, seed: int = 0
+    values: Iterable[float],
+    *,
+    groups: Sequence[str | None] | None = None,
+    confidence: float = 0.95,
+    resamples: int = 4999,
+    seed: int = 0,
 ) -> Interval:
     """Mean and its bias-corrected and accelerated (BCa) bootstrap interval.
 
     Cases are resampled, so the interval covers the choice of cases; it says nothing of another
-    training run. Cases are taken as independent: several images of one patient make it too narrow.
+    training run. Cases of one patient are alike, and taking them as independent makes the interval
+    too narrow: where ``groups`` names the patients, patients are resampled, each with all of its
+    cases, and the acceleration comes from leaving out one patient at a time.
 
     Args:
         values: one per case; NaN marks an undefined one, which is skipped and counted.
+        groups: the patient of each case; None or "" where unknown, which counts as a patient of
+            its own.
         confidence: between 0 and 1, exclusive.
         resamples: bootstrap samples.
         seed: the same values and seed give the same interval.
 
     Returns:
-        The interval; without bounds for fewer than two values, since a single case does not show
-        how cases differ; of no width when all values are equal.
+        The interval; without bounds for fewer than two values or patients, since a single one
+        does not show how they differ; of no width when all values are equal. Where BCa is
+        undefined, because no resampled mean lies on one side of the mean, it is the percentile
+        interval.
+
+    Raises:
+        ValueError: there are not as many groups as values.
 
     Source:
-        B. Efron, "Better Bootstrap Confidence Intervals", J. Am. Stat. Assoc. 82 (1987).
+        B. Efron, "Better Bootstrap Confidence Intervals", J. Am. Stat. Assoc. 82 (1987);
+        resampling whole clusters: A. C. Davison, D. V. Hinkley, "Bootstrap Methods and their
+        Application" (1997), section 3.8.
     """
     given = np.fromiter(values, dtype=np.float64)
-    kept = given[~np.isnan(given)]
+    defined = ~np.isnan(given)
+    kept = given[defined]
     skipped = given.size - kept.size
+    units = units_of(groups, given.size)[defined]
+    sums, sizes = unit_sums(kept, units)
+    clusters = sums.size if sums.size < kept.size else None
     if kept.size == 0:
         return Interval(None, None, None, 0, skipped)
-    if kept.size == 1:
-        return Interval(float(kept[0]), None, None, 1, skipped)
-    if np.ptp(kept) == 0:
+    if np.ptp(kept) == 0 and sums.size > 1:
         same = float(kept[0])
-        return Interval(same, same, same, kept.size, skipped)
+        return Interval(same, same, same, kept.size, skipped, clusters)
+    mean = float(kept.mean())
+    if sums.size == 1:
+        return Interval(mean, None, None, kept.size, skipped, clusters)
+    low, high = _bca(sums, sizes, confidence, resamples, seed)
+    return Interval(mean, low, high, kept.size, skipped, clusters)
 
-    low, high = _bounds(kept, "BCa", confidence, resamples, seed)
-    if math.isnan(low) or math.isnan(high):
-        # BCa is undefined when no resampled mean lies on one side of the mean.
-        low, high = _bounds(kept, "percentile", confidence, resamples, seed)
-    return Interval(float(kept.mean()), low, high, kept.size, skipped)
+
+def units_of(groups: Sequence[str | None] | None, count: int) -> NDArray[np.intp]:
+    """The number of each case's unit: cases of one group share one, all others have their own.
+
+    Raises:
+        ValueError: there are not ``count`` groups.
+    """
+    if groups is None:
+        return np.arange(count)
+    if len(groups) != count:
+        raise ValueError(f"{len(groups)} groups for {count} values")
+    keys: dict[object, int] = {}
+    return np.array(
+        [keys.setdefault(group or (place,), len(keys)) for place, group in enumerate(groups)],
+        dtype=np.intp,
+    )
 
 
-def _bounds(
-    values: np.ndarray[tuple[int], np.dtype[np.float64]],
-    method: str,
-    confidence: float,
-    resamples: int,
-    seed: int,
+def unit_sums(values: Values, units: NDArray[np.intp]) -> tuple[Values, Values]:
+    """Sum of the values (N,) or (N, K) of each unit, and how many it has; both (U,) or (U, K)."""
+    _, dense, sizes = np.unique(units, return_inverse=True, return_counts=True)
+    sums = np.zeros((sizes.size, *values.shape[1:]))
+    np.add.at(sums, dense.reshape(-1), values)
+    return sums, sizes.astype(np.float64)
+
+
+def resampled_means(sums: Values, sizes: Values, resamples: int, seed: int) -> Iterator[Values]:
+    """Means of bootstrap samples of whole units, in blocks of (B,) or (B, K).
+
+    Args:
+        sums: (U,) or (U, K) of :func:`unit_sums`; the K columns share every sample.
+        sizes: (U,), likewise.
+        resamples: samples in all.
+        seed: the same input and seed give the same samples.
+    """
+    rng = np.random.default_rng(seed)
+    units = sizes.size
+    most = max(1, DRAWS_AT_ONCE // sums.size)
+    for start in range(0, resamples, most):
+        drawn = rng.integers(0, units, (min(most, resamples - start), units))
+        total = sums[drawn].sum(axis=1)
+        yield (total.T / sizes[drawn].sum(axis=1)).T
+
+
+def _bca(
+    sums: Values, sizes: Values, confidence: float, resamples: int, seed: int
 ) -> tuple[float, float]:
-    from scipy.stats import DegenerateDataWarning, bootstrap
+    from scipy.special import ndtr, ndtri
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DegenerateDataWarning)
-        warnings.simplefilter("ignore", RuntimeWarning)
-        result = bootstrap(
-            (values,),
-            np.mean,
-            confidence_level=confidence,
-            n_resamples=resamples,
-            batch=max(1, DRAWS_AT_ONCE // values.size),
-            method=method,
-            random_state=np.random.default_rng(seed),
-        )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+    mean = sums.sum() / sizes.sum()
+    means = np.concatenate(list(resampled_means(sums, sizes, resamples, seed)))
+    alpha = np.array([(1 - confidence) / 2, (1 + confidence) / 2])
+    apart = means - mean
+    tied = np.abs(apart) <= _ROUNDING * np.abs(sums / sizes).max()
+    below = ((apart < 0) & ~tied).mean() + tied.mean() / 2
+    without = (sums.sum() - sums) / (sizes.sum() - sizes)
+    influence = without.mean() - without
+    scale = (influence**2).sum() ** 1.5
+    if 0 < below < 1 and scale > 0:
+        acceleration = (influence**3).sum() / (6 * scale)
+        bias = ndtri(below)
+        shifted = bias + ndtri(alpha)
+        alpha = ndtr(bias + shifted / (1 - acceleration * shifted))
+    low, high = np.quantile(means, alpha)
+    return float(low), float(high)
