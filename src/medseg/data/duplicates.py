@@ -15,13 +15,25 @@ photographs of polyps are not. From 2,000 random pairs comes the correlation tha
 deviations above theirs, on Fisher's scale; a pair must reach it, though never less than 0.65 nor
 more than 0.9.
 
-Mirrored and rotated copies, crops of more than about 4 % of a side and neighbouring tiles of one
+Measured: of 820 images of 14 public sets, copies at half the size, squashed to a square, as JPEG of
+quality 30, brighter by 15 %, of 20 % less contrast, with a gamma of 0.7 or with noise of 10 grey
+levels are found in 99.6 % or more; cropped by 1 % at every edge in all, by 2 % in 84 %; shifted by
+5 % in 89 %; turned by 2 degrees in 97 %. By eye, all pairs found are true in Kvasir-SEG (5 of 998
+images), BUSI (24, 135), WBC (4, 300), FUSeg (2, 337), DSB2018 (1, 664) and chest X-rays (1, 98).
+None is found in DRIVE, CHASE_DB1, PH2, GlaS, HC18 and 511 brain MRI slices, nor between any two of
+16 sets; between patients none is found in ACDC, and one false pair in 5,405 slices of the
+hippocampus. In CVC-ClinicDB (612 frames of 29 videos) 176 pairs are found, all within a video; most
+neighbouring frames differ more than that, so videos that are known should be named as patients. In
+a mixture of sets, alike-looking ones are judged by the whole and may give false pairs.
+
+Mirrored and rotated copies, larger crops and neighbouring tiles of one
 slide are not found.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -39,15 +51,17 @@ FARTHEST = 0.35
 """Pairs of more than this distance are near in none."""
 
 _SHIFT = 4
+_WINDOW = SIDE - 2 * _SHIFT
 _DEVIATIONS = 7
 _SAMPLES = 2000
 _FEWEST_SAMPLES = 100
-_MOST_CANDIDATES = 50
+_MOST_CANDIDATES = 32
 _BLANK = 2.0
 _BLUR = 2.0
 _NOISE = 4.0
 _ROWS = 256
-_PAIRS = 2048
+_BLOCK = 1024
+_FAINT = 1e-3
 
 
 class Match(NamedTuple):
@@ -97,8 +111,8 @@ def find_near(
 ) -> Found:
     """Find all pairs of near images, within a set or between two.
 
-    Of each image the 50 others with the nearest hash are looked at. 20,000 images take about 10 s
-    and 300 MB.
+    Of each image the 32 others with the nearest hash are looked at. 20,000 images take about 10 s
+    and 300 MB, twice as much where all look alike.
 
     Args:
         thumbnails: (N, 32, 32) of :func:`thumbnail`, one or more.
@@ -113,9 +127,13 @@ def find_near(
             for place, group in enumerate(groups)
         ]
     )
-    limit = _limit(thumbnails, codes, others)
-    candidates = _candidates(thumbnails, codes, others)
-    distances = _distances(thumbnails, candidates, thumbnails if others is None else others)
+    fields = _fields(thumbnails)
+    opposite = fields if others is None else _fields(others)
+    within = codes if others is None else None
+    limit = _limit(fields, opposite, within)
+    hashes = _hashes(thumbnails)
+    candidates = _candidates(hashes, hashes if others is None else _hashes(others), within)
+    distances = _distances(fields, candidates, opposite)
     near = np.flatnonzero(distances <= limit)
     near = near[np.argsort(distances[near], kind="stable")]
     matches = [
@@ -125,21 +143,21 @@ def find_near(
     return Found(matches, limit)
 
 
-def _limit(
-    thumbnails: NDArray[np.uint8], codes: NDArray[Any], others: NDArray[np.uint8] | None
-) -> float:
-    """The distance that no pair of unrelated images comes below."""
+def _limit(first: _Fields, second: _Fields, codes: NDArray[Any] | None) -> float:
+    """The distance that no pair of unrelated images comes below.
+
+    ``codes`` are the groups of images when both are the same set.
+    """
     rng = np.random.default_rng(0)
-    ends = len(thumbnails), len(thumbnails if others is None else others)
+    ends = len(first.whole), len(second.whole)
     pairs = np.stack([rng.integers(0, end, _SAMPLES) for end in ends], axis=1)
-    if others is None:
+    if codes is not None:
         pairs = np.sort(pairs, axis=1)
         pairs = pairs[codes[pairs[:, 0]] != codes[pairs[:, 1]]]
     pairs = np.unique(pairs, axis=0)
     if len(pairs) < _FEWEST_SAMPLES:
         return NEAREST
-    distances = _distances(thumbnails, pairs, thumbnails if others is None else others)
-    scale = np.arctanh(np.clip(1 - distances, 0, 0.999))
+    scale = np.arctanh(np.clip(1 - _distances(first, pairs, second), 0, 0.999))
     middle, upper = np.quantile(scale, [0.5, 0.977])
     # The 97.7th percentile of a normal distribution lies 2 standard deviations above its middle.
     unusual = np.tanh(middle + _DEVIATIONS * (upper - middle) / 2)
@@ -147,23 +165,22 @@ def _limit(
 
 
 def _candidates(
-    thumbnails: NDArray[np.uint8], codes: NDArray[Any], others: NDArray[np.uint8] | None
+    first: NDArray[np.uint64], second: NDArray[np.uint64], codes: NDArray[Any] | None
 ) -> NDArray[np.intp]:
     """(P, 2) pairs whose hashes differ in few bits."""
-    rows = _hashes(thumbnails)
-    columns = rows if others is None else _hashes(others)
     found = []
-    for start in range(0, len(rows), _ROWS):
-        block = slice(start, start + _ROWS)
-        bits = np.bitwise_count(rows[block, None] ^ columns[None])
-        if others is None:
-            bits[codes[block, None] == codes[None]] = 64
-            bits[np.arange(len(rows))[block, None] >= np.arange(len(columns))[None]] = 64
+    for start in range(0, len(first), _ROWS):
+        rows = np.arange(start, min(start + _ROWS, len(first)))
+        bits = np.bitwise_count(first[rows, None] ^ second[None])
+        if codes is not None:
+            bits[codes[rows, None] == codes[None]] = 64
+            bits[rows[:, None] >= np.arange(len(second))[None]] = 64
         for row in np.flatnonzero((bits <= MOST_BITS).any(axis=1)):
             near = np.flatnonzero(bits[row] <= MOST_BITS)
             if len(near) > _MOST_CANDIDATES:
-                near = near[np.argsort(bits[row][near], kind="stable")[:_MOST_CANDIDATES]]
-            found.append(np.stack([np.full(len(near), start + row), near], axis=1))
+                nearest = np.argpartition(bits[row][near], _MOST_CANDIDATES)[:_MOST_CANDIDATES]
+                near = near[np.sort(nearest)]
+            found.append(np.stack([np.full(len(near), rows[row]), near], axis=1))
     return np.concatenate(found) if found else np.empty((0, 2), np.intp)
 
 
@@ -172,55 +189,81 @@ def _hashes(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint64]:
     transform = _cosines()
     order = _lowest()
     signs = np.empty((len(thumbnails), 64), bool)
-    for block in _blocks(len(thumbnails), _PAIRS):
+    for block in _blocks(len(thumbnails), _BLOCK):
         spectrum = transform @ thumbnails[block].astype(np.float32) @ transform.T
         signs[block] = spectrum.reshape(-1, SIDE * SIDE)[:, order] > 0
     return np.packbits(signs, axis=1).view(np.uint64)[:, 0]
 
 
-def _distances(
-    first: NDArray[np.uint8], pairs: NDArray[np.intp], second: NDArray[np.uint8]
-) -> NDArray[np.float32]:
-    """(P,) distances of (P, 2) pairs of thumbnails."""
+@dataclass(frozen=True, slots=True)
+class _Fields:
+    """Locally normalised thumbnails, as their correlations need them.
+
+    Attributes:
+        whole: (N, 32, 17) their Fourier transforms.
+        middle: (N, 32, 17) those of the middle 24 x 24, less its mean, with zeros around it.
+        norm: (N,) of the middle, about its mean.
+        spread: (N, 9, 9) of the 24 x 24 at every shift, likewise.
+    """
+
+    whole: NDArray[np.complex64]
+    middle: NDArray[np.complex64]
+    norm: NDArray[np.float32]
+    spread: NDArray[np.float32]
+
+
+def _fields(thumbnails: NDArray[np.uint8]) -> _Fields:
+    count, shifts = len(thumbnails), 2 * _SHIFT + 1
+    whole = np.empty((count, SIDE, SIDE // 2 + 1), np.complex64)
+    middle = np.empty_like(whole)
+    spread = np.empty((count, shifts, shifts), np.float32)
+    inner = slice(_SHIFT, SIDE - _SHIFT)
+    for block in _blocks(count, _BLOCK):
+        field = _normalised(thumbnails[block])
+        whole[block] = np.fft.rfft2(field)
+        squares = _window_sums(np.square(field)) - _window_sums(field) ** 2 / _WINDOW**2
+        spread[block] = np.sqrt(np.maximum(squares, 0))
+        alone = np.zeros_like(field)
+        alone[:, inner, inner] = field[:, inner, inner]
+        alone[:, inner, inner] -= alone[:, inner, inner].mean(axis=(1, 2), keepdims=True)
+        middle[block] = np.fft.rfft2(alone)
+    return _Fields(whole, middle, spread[:, _SHIFT, _SHIFT], spread)
+
+
+def _distances(first: _Fields, pairs: NDArray[np.intp], second: _Fields) -> NDArray[np.float32]:
+    """(P,) distances of (P, 2) pairs."""
     result = np.empty(len(pairs), np.float32)
-    for block in _blocks(len(pairs), _PAIRS):
-        one = _normalised(first[pairs[block, 0]])
-        two = _normalised(second[pairs[block, 1]])
-        result[block] = 1 - np.maximum(_correlation(one, two), _correlation(two, one))
+    for block in _blocks(len(pairs), _BLOCK):
+        one, two = pairs[block].T
+        best = np.maximum(
+            _correlation(first, one, second, two), _correlation(second, two, first, one)
+        )
+        result[block] = 1 - np.clip(best, 0, 1)
     return result
 
 
-def _correlation(still: NDArray[np.float32], moved: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(P,) best correlations of the middle of one field with the other, over all shifts."""
-    size = SIDE - 2 * _SHIFT
-    middle = np.zeros_like(still)
-    inner = slice(_SHIFT, SIDE - _SHIFT)
-    middle[:, inner, inner] = still[:, inner, inner]
-    middle[:, inner, inner] -= middle[:, inner, inner].mean(axis=(1, 2), keepdims=True)
-    norm = np.sqrt(np.square(middle).sum(axis=(1, 2)))[:, None, None]
-    shared = np.fft.irfft2(
-        np.fft.rfft2(moved) * np.conj(np.fft.rfft2(middle)), s=(SIDE, SIDE), axes=(1, 2)
-    )
+def _correlation(
+    still: _Fields, places: NDArray[np.intp], moved: _Fields, others: NDArray[np.intp]
+) -> NDArray[np.float32]:
+    """(P,) best correlations, over all shifts, of the middle of one with the other."""
+    # The middle has zeros as wide as the largest shift around it, so nothing is wrapped.
+    shared = np.fft.irfft2(moved.whole[others] * still.middle[places].conj(), axes=(1, 2))
     shifts = np.arange(-_SHIFT, _SHIFT + 1)
-    products = shared[:, shifts[:, None], shifts[None]]
-    means = _window_sums(moved, size) / size**2
-    spread = np.sqrt(
-        np.maximum(_window_sums(np.square(moved), size) - size**2 * np.square(means), 0)
-    )
-    correlations = products / np.maximum(norm * spread, 1e-3)
-    best: NDArray[np.float32] = correlations.max(axis=(1, 2)).astype(np.float32)
-    return np.clip(best, 0, 1)
+    products = shared[:, shifts[:, None], shifts]
+    norms = still.norm[places, None, None] * moved.spread[others]
+    best: NDArray[np.float32] = (products / np.maximum(norms, _FAINT)).max(axis=(1, 2))
+    return best
 
 
-def _window_sums(field: NDArray[np.float32], size: int) -> NDArray[np.float64]:
-    """(P, 9, 9) sums over every window of that size."""
-    total = np.zeros((len(field), SIDE + 1, SIDE + 1))
-    total[:, 1:, 1:] = field.cumsum(axis=1, dtype=np.float64).cumsum(axis=2)
+def _window_sums(fields: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(P, 9, 9) sums over the windows of 24 x 24 at every shift."""
+    total = np.zeros((len(fields), SIDE + 1, SIDE + 1))
+    total[:, 1:, 1:] = fields.cumsum(axis=1, dtype=np.float64).cumsum(axis=2)
     sums: NDArray[np.float64] = (
-        total[:, size:, size:]
-        - total[:, :-size, size:]
-        - total[:, size:, :-size]
-        + total[:, :-size, :-size]
+        total[:, _WINDOW:, _WINDOW:]
+        - total[:, :-_WINDOW, _WINDOW:]
+        - total[:, _WINDOW:, :-_WINDOW]
+        + total[:, :-_WINDOW, :-_WINDOW]
     )
     return sums
 
