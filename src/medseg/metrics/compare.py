@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from medseg.errors import DataError, MedsegError
 from medseg.files import write_text
-from medseg.metrics.panel import METRICS
 from medseg.metrics.paired import (
     Variation,
     cases_needed,
@@ -31,6 +30,7 @@ from medseg.metrics.paired import (
     variation,
     wilcoxon_test,
 )
+from medseg.metrics.panel import METRICS
 from medseg.metrics.statistics import (
     Interval,
     Spread,
@@ -53,6 +53,10 @@ LOWER_IS_BETTER = frozenset(
 )
 """Metrics of which 0 is best: ours, and what others call theirs."""
 
+_EFFECTS = (
+    *("wins", "ties", "losses", "d_z", "rank_biserial"),
+    *("p", "p_holm", "p_wilcoxon", "p_wilcoxon_holm", "needed"),
+)
 FIGURE_SUFFIXES = (".png", ".svg")
 SUFFIXES = (".json", ".csv", ".md", ".html", *FIGURE_SUFFIXES)
 
@@ -198,15 +202,13 @@ class Comparison:
         """One line per pair of systems."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        effects = ("wins", "ties", "losses", "d_z", "rank_biserial", "p", "p_holm", "p_wilcoxon")
-        effects += ("p_wilcoxon_holm", "needed")
         head = ["metric", "better", "other", "advantage", "low", "high", "cases", "left_out"]
-        writer.writerow([*head, *effects])
+        writer.writerow([*head, *_EFFECTS])
         for pair in self.pairs:
             by = pair.advantage
             numbers = [by.mean, by.low, by.high, by.n, by.skipped]
             row = [self.metric, pair.better, pair.other, *numbers]
-            writer.writerow([*row, *(getattr(pair, name) for name in effects)])
+            writer.writerow([*row, *(getattr(pair, name) for name in _EFFECTS)])
         return text.getvalue()
 
     def save(self, path: str | Path) -> None:
@@ -221,7 +223,7 @@ class Comparison:
         from medseg.report import comparison, critical_difference
 
         path = Path(path)
-        check_output(path)
+        check_output(path, len(self.systems))
         suffix = path.suffix.lower()
         if suffix == ".json":
             write_text(path, self.to_json() + "\n")
@@ -244,12 +246,76 @@ class _Ranking(NamedTuple):
     groups: tuple[tuple[str, ...], ...]
 
 
-def check_output(path: Path) -> None:
-    """Make sure that :meth:`Comparison.save` knows the file's format."""
-    if path.suffix.lower() not in SUFFIXES:
+def check_output(path: Path, systems: int) -> None:
+    """Make sure that :meth:`Comparison.save` can write ``path`` for so many systems.
+
+    Raises:
+        MedsegError: it cannot.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
         raise MedsegError(
             path, f"'{path.suffix}' is not a format of comparisons", f"Use {', '.join(SUFFIXES)}"
         )
+    if suffix in FIGURE_SUFFIXES and systems < 3:
+        raise MedsegError(
+            path,
+            f"a critical-difference plot shows three systems or more, and these are {systems}",
+            "Write .html, .md, .json or .csv",
+        )
+
+
+def systems_named(
+    tables: Sequence[str], names: Sequence[str] | None = None
+) -> dict[str, tuple[Path, ...]]:
+    """Systems and their tables from ``TABLE``, ``NAME=TABLE`` or ``NAME=TABLE,TABLE,...``.
+
+    A system without a name gets that of its first file, with as many of its folders as it takes
+    to tell all apart. A file whose own name holds ``=`` or ``,`` is taken as it is.
+
+    Args:
+        tables: one for each system.
+        names: their names instead.
+
+    Raises:
+        MedsegError: names that do not fit, or a table given twice.
+    """
+    given: list[str | None] = []
+    files: list[tuple[Path, ...]] = []
+    for table in tables:
+        name, several = None, table
+        if not Path(table).exists() and "=" in table:
+            name, several = table.split("=", 1)
+        paths = [several] if Path(several).exists() else several.split(",")
+        if (name is not None and not name.strip()) or not all(path.strip() for path in paths):
+            raise MedsegError(table, "a name or a file is missing", "Write NAME=TABLE,TABLE,...")
+        given.append(name and name.strip())
+        files.append(tuple(Path(path.strip()) for path in paths))
+    every = [path.resolve() for of_system in files for path in of_system]
+    for path in every:
+        if every.count(path) > 1:
+            raise MedsegError(path, "the table is given twice", "Give each table once")
+    if names is not None:
+        if len(names) != len(files):
+            raise MedsegError(
+                "--names", f"{len(names)} names for {len(files)} systems", "Give as many"
+            )
+        given = [name.strip() for name in names]
+    told_apart = _file_names([of_system[0] for of_system in files])
+    final = [name or short for name, short in zip(given, told_apart, strict=True)]
+    for name in final:
+        if final.count(name) > 1:
+            raise MedsegError(name, "two systems have this name", "Name them apart with --names")
+    return dict(zip(final, files, strict=True))
+
+
+def _file_names(paths: Sequence[Path]) -> list[str]:
+    parts = [path.absolute().with_suffix("").parts for path in paths]
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(of_path[-depth:]) for of_path in parts]
+        if len(set(names)) == len(names):
+            break
+    return names
 
 
 def compare(
@@ -427,9 +493,7 @@ def _rank(
         replace(
             score,
             rank=int(rank[place]),
-            rank_shares=tuple(map(float, counts[place, 1:] / RESAMPLES))
-            if sizes.size > 1
-            else None,
+            rank_shares=tuple(map(float, shares[place])) if several else None,
             mean_rank=float(over_units[place]),
         )
         for place, score in enumerate(scores)
