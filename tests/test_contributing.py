@@ -14,7 +14,8 @@ from PIL import Image
 
 import medseg
 from medseg.data.layouts import LAYOUTS, open_dataset
-from medseg.metrics import overlap
+from medseg.metrics import overlap, panel
+from medseg.metrics.pair import Pair
 from medseg.models import create_model
 from medseg.nn.blocks import count_parameters
 from medseg.recipe import Recipe
@@ -113,12 +114,12 @@ def test_the_layout_reads_a_folder_for_each_case(
     assert layout.recognise(tmp_path / "data" / "00") is None
 
 
-def test_the_metric_depends_on_the_areas_alone() -> None:
-    names = dict(vars(overlap))
+def test_the_metric_is_the_precision_of_the_background() -> None:
+    names = {**vars(overlap), **vars(panel)}
     exec(example("src/medseg/metrics/overlap.py"), names)
-    similarity = names["METRICS"]["volume"].function
+    value = names["METRICS"]["npv"].function
     region = np.zeros((6, 6), bool)
     region[:2] = True
-    assert similarity(region, region[::-1]) == 1
-    assert similarity(region, ~region) == pytest.approx(1 - (24 - 12) / 36)
-    assert np.isnan(similarity(region & False, region & False))
+    assert value(Pair(region, region)) == 1
+    assert value(Pair(region, region & False)) == pytest.approx(24 / 36)
+    assert np.isnan(value(Pair(region, region | True)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,8 +21,9 @@ from medseg.inference.bundle import SUFFIX, Manifest, find_bundle, read_manifest
 from medseg.inference.files import PredictOptions, predict_images
 from medseg.inference.predictor import load
 from medseg.metrics.evaluation import Evaluation, evaluate_folders
-from medseg.metrics.overlap import EmptyPolicy
+from medseg.metrics.pair import DEFAULT_TOLERANCE
 from medseg.metrics.pairing import Reading
+from medseg.metrics.panel import DEFAULT_METRICS, EmptyPolicy, metrics_named
 
 Part = Literal["auto", "train", "val", "test", "all"]
 Progress = Callable[[int, int], None]
@@ -63,6 +64,8 @@ def evaluate(
     device: str = "auto",
     tta: bool = False,
     system: str | None = None,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    tolerance: float = DEFAULT_TOLERANCE,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -80,12 +83,16 @@ def evaluate(
         device: for a model: where to compute.
         tta: for a model: average over flips.
         system: for a model whose network came from a Python file: that file.
+        metrics: names of :data:`medseg.metrics.panel.METRICS`; Dice is always among them.
+        tolerance: of the surface Dice, in mm, or in pixels where the spacing is not known.
         seed: of the bootstrap.
         progress: called with (done, total).
 
     Raises:
         MedsegError: anything the user can mend.
     """
+    # Said before an hour of predictions rather than after it.
+    metrics = metrics_named(metrics)
     truth, predictions = Path(truth), Path(predictions)
     if is_model(truth):
         raise MedsegError(
@@ -103,6 +110,8 @@ def evaluate(
             predictions,
             layout=layout,
             empty_policy=empty_policy,
+            metrics=metrics,
+            tolerance=tolerance,
             seed=seed,
             progress=progress,
         )
@@ -129,6 +138,8 @@ def evaluate(
             # Where values are snapped, they do not tell the classes; the model knows them.
             labels=model.labels if snap == "always" else None,
             reading=Reading(snap, model.max_pixels),
+            metrics=metrics,
+            tolerance=tolerance,
             seed=seed,
         )
         evaluation = replace(

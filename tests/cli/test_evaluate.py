@@ -259,3 +259,19 @@ def test_a_damaged_split_of_a_run_is_named(trained: Path, photos: Path, tmp_path
     refused = medseg("evaluate", photos, run)
     assert refused.code == 2
     assert f"{run / 'split.csv'}: is not a split file" in refused.err
+
+
+def test_other_metrics_can_be_chosen(photos: Path, tmp_path: Path) -> None:
+    table = tmp_path / "scores.csv"
+    found = medseg(
+        "evaluate", photos / "masks", photos / "masks", "--metrics", "hd, boundary_iou", "-o", table
+    )
+    assert found.code == 0
+    assert table.read_text().splitlines()[0].endswith(",dice,hd,boundary_iou")
+    assert "Boundary IoU" in found.out
+
+
+def test_an_unknown_metric_is_refused(photos: Path) -> None:
+    found = medseg("evaluate", photos / "masks", photos / "masks", "--metrics", "dicee")
+    assert found.code == 2
+    assert "--metrics dicee: there is no such metric. Did you mean 'dice'?" in found.message

@@ -20,7 +20,7 @@ from medseg.data.io import write_mask
 from medseg.data.source import File
 from medseg.errors import DataError, MedsegError
 from medseg.metrics.evaluation import Evaluation, evaluate_folders, score_case, summarise
-from medseg.metrics.overlap import METRICS, EmptyPolicy
+from medseg.metrics.panel import DEFAULT_METRICS, EmptyPolicy
 from medseg.metrics.statistics import bootstrap_mean
 
 BINARY = LabelMap((Label("background", 0), Label("nucleus", 255)))
@@ -309,7 +309,7 @@ def test_json_and_csv_hold_every_case_and_undefined_values_are_blank(
     text = (tmp_path / "out" / "scores.csv").read_text(encoding="utf-8")
     lines = list(csv.DictReader(io.StringIO(text)))
     assert [line["dice"] for line in lines] == ["1.0", "0.25", ""]
-    assert list(lines[0])[5:] == list(METRICS)
+    assert tuple(lines[0])[6:] == DEFAULT_METRICS
 
 
 def test_an_unknown_report_suffix_is_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:

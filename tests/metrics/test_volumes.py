@@ -144,3 +144,12 @@ def test_a_model_is_scored_on_whole_volumes(tmp_path: Path) -> None:
     again = medseg("evaluate", root, tmp_path / "masks", "-o", tmp_path / "again.csv")
     assert again.code == 0
     assert (tmp_path / "again.csv").read_text() == (tmp_path / "r.csv").read_text()
+
+
+def test_distances_of_volumes_are_in_mm(tmp_path: Path) -> None:
+    thick = np.diag([1.0, 1.0, 4.0, 1.0])
+    save_nifti(tmp_path / "truth" / "a.nii.gz", ball(5), thick)
+    save_nifti(tmp_path / "out" / "a.nii.gz", np.roll(ball(5), 1, axis=2), thick)
+    evaluation = evaluate_folders(tmp_path / "truth", tmp_path / "out", metrics=["hd"])
+    assert evaluation.unit == "mm"
+    assert evaluation.rows[0].metrics["hd"] == pytest.approx(4)

@@ -13,6 +13,7 @@ from rich.console import Console
 from medseg.data.case import Label, LabelMap
 from medseg.data.io import write_mask
 from medseg.metrics.evaluation import Evaluation, evaluate_folders, score_case, summarise
+from medseg.metrics.panel import DEFAULT_METRICS
 from medseg.report.html import ReportCase, pick_cases, read_cases, write_report
 from medseg.report.terminal import render
 from medseg.report.words import headline
@@ -129,7 +130,7 @@ def test_the_note_comes_first_and_the_headline_names_interval_and_failures(text:
 
 
 def test_every_case_and_class_has_a_row(text: str) -> None:
-    assert len(re.findall(r'<td data-key="', text)) == 13 * 2 * 7
+    assert len(re.findall(r'<td data-key="', text)) == 13 * 2 * (2 + len(DEFAULT_METRICS))
 
 
 def test_the_figures_are_curves_and_a_distribution_in_the_pages_own_ink(text: str) -> None:

@@ -54,6 +54,18 @@ def evaluate(
             "one, zero, or skip it in the mean (it is counted)."
         ),
     ] = Policy.ONE,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            help="Comma-separated; all, or some of dice, iou, precision, recall, specificity, "
+            "accuracy, f2, volume, hd, hd95, assd, nsd, boundary_iou "
+            "[dice,iou,precision,recall,specificity,hd95,assd,nsd].",
+            metavar="NAMES",
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(help="Of the surface Dice (nsd): mm, or pixels without a spacing.")
+    ] = 2.0,
     part: Annotated[
         WhichPart,
         typer.Option(
@@ -72,9 +84,9 @@ def evaluate(
 ) -> None:
     """Score predicted masks, or a model, against the true masks.
 
-    Prints Dice, IoU, precision, recall and specificity per class, each with its 95 % bootstrap
-    interval. A case without a usable prediction is named and scored 0, never left out; the exit
-    code stays 0, because the evaluation itself succeeded.
+    Prints overlaps and surface distances per class, each with its 95 % bootstrap interval. A case
+    without a usable prediction is named and takes the worst score, never left out; the exit code
+    stays 0, because the evaluation itself succeeded.
 
     **Examples**
 
@@ -111,6 +123,8 @@ def evaluate(
             device=device,
             system=system,
             empty_policy=empty_policy.value,
+            metrics=_chosen(metrics),
+            tolerance=tolerance,
             seed=seed,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
@@ -119,3 +133,11 @@ def evaluate(
     for path in output or []:
         result.save(path)
         console.print(f"Wrote {path}", markup=False, highlight=False)
+
+
+def _chosen(names: str | None) -> tuple[str, ...]:
+    from medseg.metrics.panel import DEFAULT_METRICS, METRICS
+
+    if names is None:
+        return DEFAULT_METRICS
+    return tuple(METRICS) if names == "all" else tuple(name.strip() for name in names.split(","))

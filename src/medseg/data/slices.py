@@ -120,6 +120,23 @@ def volume_of(source: Source) -> tuple[Path, ...] | None:
     return None
 
 
+def spacing_of(source: Source) -> tuple[float, float, float] | None:
+    """Distances between slices, rows and columns in mm; None when they are not known.
+
+    Raises:
+        DataError: the header cannot be read.
+    """
+    files = volume_of(source)
+    if files is None:
+        return None
+    header = volumes.read_header(files)
+    if header.affine is None:
+        return None
+    stored = np.linalg.norm(header.affine[:3, :3], axis=0)
+    slices, rows, columns = (float(stored[axis]) for axis in header.slicing.order)
+    return slices, rows, columns
+
+
 def gather(cases: Iterable[Case]) -> list[Whole]:
     """Put the slices of each volume together, in the order in which volumes first occur."""
     together: dict[str, list[Case]] = {}

@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 
 from medseg.data.case import IGNORE, LabelMap
 from medseg.data.registry import described
-from medseg.data.slices import Stack, misplaced, open_slices
+from medseg.data.slices import Stack, misplaced, open_slices, spacing_of
 from medseg.data.source import Source
 from medseg.errors import DataError, MedsegError
 from medseg.files import write_text
 from medseg.metrics import pairing
-from medseg.metrics.overlap import METRICS, EmptyPolicy, measure
+from medseg.metrics.pair import DEFAULT_TOLERANCE, Pair
+from medseg.metrics.panel import DEFAULT_METRICS, EmptyPolicy, measure, metrics_named
 from medseg.metrics.statistics import Interval, bootstrap_mean
 
 OK = "ok"
@@ -50,6 +51,7 @@ class CaseScore:
         status: ``"ok"``, or why the prediction could not be used: ``"missing prediction"``,
             ``"unreadable prediction"``, ``"size mismatch (HxW against HxW)"`` (truth first),
             ``"geometry mismatch (...)"`` of volumes, or ``"label values"``.
+        patient: whose case it is, or None when unknown.
     """
 
     case: str
@@ -58,6 +60,7 @@ class CaseScore:
     truth_pixels: int
     predicted_pixels: int
     status: str = OK
+    patient: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,9 @@ class Evaluation:
         sources: case id to its files, where the masks were read from files.
         prediction_labels: how the predictions store the classes, where that differs.
         reading: how true masks are read.
+        metrics: the names of the metrics, Dice first.
+        unit: of distances: ``mm`` or ``px``.
+        tolerance: of the surface Dice, in that unit.
         note: a warning to be read before the numbers, e.g. that cases were trained on.
         test_openings: how often the model's test part has been scored, this time included; 0 when
             none of its cases was.
@@ -132,6 +138,9 @@ class Evaluation:
     sources: Mapping[str, Sources] = field(default_factory=dict, repr=False)
     prediction_labels: LabelMap | None = None
     reading: pairing.Reading = pairing.DEFAULT_READING
+    metrics: tuple[str, ...] = DEFAULT_METRICS
+    unit: str = "px"
+    tolerance: float = DEFAULT_TOLERANCE
     note: str = ""
     test_openings: int = 0
 
@@ -168,6 +177,8 @@ class Evaluation:
                 "predictions": self.predictions,
                 "labels": [asdict(label) for label in self.labels.labels],
                 "empty_policy": self.empty_policy,
+                "unit": self.unit,
+                "tolerance": self.tolerance,
                 "confidence": self.confidence,
                 "seed": self.seed,
                 "counts": asdict(self.counts()),
@@ -189,7 +200,8 @@ class Evaluation:
     def to_csv(self) -> str:
         """One line per class of a case; undefined values are left blank."""
         text = io.StringIO()
-        fields = ["case", "class", "status", "truth_pixels", "predicted_pixels", *METRICS]
+        fields = ["case", "patient", "class", "status", "truth_pixels", "predicted_pixels"]
+        fields += self.metrics
         writer = csv.DictWriter(text, fields, lineterminator="\n")
         writer.writeheader()
         writer.writerows(_record(row, "") for row in self.rows)
@@ -231,6 +243,10 @@ def score_case(
     *,
     case: str = "",
     status: str = OK,
+    patient: str | None = None,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    spacing: Sequence[float] | None = None,
+    tolerance: float = DEFAULT_TOLERANCE,
 ) -> list[CaseScore]:
     """Score every foreground class of one case.
 
@@ -243,6 +259,10 @@ def score_case(
         case: the case's id.
         status: why ``prediction`` is None; a prediction of another size or with an index that
             ``labels`` does not have gets its status here.
+        patient: whose case it is.
+        metrics: names of :data:`medseg.metrics.panel.METRICS`.
+        spacing: of the pixels along each axis, in mm; distances are in pixels when None.
+        tolerance: of the surface Dice, in that unit.
 
     Returns:
         One row per structure, in the order of ``labels``: each foreground class, or each region.
@@ -256,19 +276,20 @@ def score_case(
         status = LABEL_VALUES
     usable = status == OK and prediction is not None
     claimed = prediction if usable and prediction is not None else np.zeros_like(truth)
-    if (truth == IGNORE).any():
-        truth, claimed = truth[truth != IGNORE], claimed[truth != IGNORE]
+    known = truth != IGNORE if (truth == IGNORE).any() else None
     rows = []
     for structure in labels.structures:
         there, here = np.isin(truth, structure.classes), np.isin(claimed, structure.classes)
+        pair = Pair(there, here, known, spacing=spacing, tolerance=tolerance)
         rows.append(
             CaseScore(
                 case=case,
                 label=structure.name,
-                metrics=measure(there, here, empty_policy=empty_policy if usable else "zero"),
-                truth_pixels=int(np.count_nonzero(there)),
-                predicted_pixels=int(np.count_nonzero(here)),
+                metrics=measure(pair, metrics, empty_policy=empty_policy if usable else "zero"),
+                truth_pixels=int(np.count_nonzero(pair.truth)),
+                predicted_pixels=int(np.count_nonzero(pair.prediction)),
                 status=status,
+                patient=patient,
             )
         )
     return rows
@@ -287,6 +308,9 @@ def summarise(
     sources: Mapping[str, Sources] | None = None,
     prediction_labels: LabelMap | None = None,
     reading: pairing.Reading = pairing.DEFAULT_READING,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    unit: str = "px",
+    tolerance: float = DEFAULT_TOLERANCE,
 ) -> Evaluation:
     """Means with bootstrap intervals over the rows of `score_case`; see `Evaluation`."""
     rows = tuple(rows)
@@ -297,7 +321,7 @@ def summarise(
     classes = {
         structure.name: {
             name: interval(row.metrics[name] for row in rows if row.label == structure.name)
-            for name in METRICS
+            for name in metrics
         }
         for structure in labels.structures
     }
@@ -315,8 +339,11 @@ def summarise(
         sources or {},
         prediction_labels,
         reading,
+        tuple(metrics),
+        unit,
+        tolerance,
     )
-    overall = {name: interval(evaluation.case_means(name).values()) for name in METRICS}
+    overall = {name: interval(evaluation.case_means(name).values()) for name in metrics}
     return replace(evaluation, overall=overall)
 
 
@@ -329,6 +356,8 @@ def evaluate_folders(
     labels: LabelMap | None = None,
     only: Collection[str] | None = None,
     reading: pairing.Reading = pairing.DEFAULT_READING,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    tolerance: float = DEFAULT_TOLERANCE,
     confidence: float = 0.95,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
@@ -347,6 +376,9 @@ def evaluate_folders(
             from the masks.
         only: the ids of the cases to score, or None for all.
         reading: how true masks are read.
+        metrics: names of :data:`medseg.metrics.panel.METRICS`.
+        tolerance: of the surface Dice: mm when all cases are volumes of known spacing, else
+            pixels, which is then also the unit of all distances.
         confidence: of the intervals.
         seed: of the bootstrap.
         progress: called with the number of cases done and their total.
@@ -368,12 +400,26 @@ def evaluate_folders(
                 raise
             known = predicted
     known, predicted = pairing.agree(known, inferred, predicted, predictions)
-    classes = known
+    classes, names = known, metrics_named(metrics)
+    spacings = {item.case: spacing_of(item.mask) for item in truths}
+    physical = all(spacing is not None for spacing in spacings.values())
 
     def score(item: pairing.Truth) -> list[CaseScore]:
         there = pairing.read_truth(item.mask, classes, reading, item.field_of_view)
         claimed, status = _read_prediction(paired.get(item.case), item.mask, classes, predicted)
-        return score_case(there, claimed, classes, empty_policy, case=item.case, status=status)
+        spacing = spacings[item.case] if physical else None
+        return score_case(
+            there,
+            claimed,
+            classes,
+            empty_policy,
+            case=item.case,
+            status=status,
+            patient=item.patient,
+            metrics=names,
+            spacing=spacing if spacing is None else spacing[-there.ndim :],
+            tolerance=tolerance,
+        )
 
     rows: list[CaseScore] = []
     for done, scored in enumerate(pairing.in_order(score, truths), start=1):
@@ -394,6 +440,9 @@ def evaluate_folders(
         },
         prediction_labels=predicted,
         reading=reading,
+        metrics=names,
+        unit="mm" if physical else "px",
+        tolerance=tolerance,
     )
 
 
@@ -430,6 +479,7 @@ def _mean(values: Sequence[float]) -> float:
 def _record(row: CaseScore, undefined: str | None) -> dict[str, Any]:
     return {
         "case": row.case,
+        "patient": undefined if row.patient is None else row.patient,
         "class": row.label,
         "status": row.status,
         "truth_pixels": row.truth_pixels,

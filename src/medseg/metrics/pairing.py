@@ -52,6 +52,7 @@ class Truth:
         mask: where the mask lies; a :class:`Stack` for a volume, and so are the others.
         image: the image, when the truth is a dataset.
         field_of_view: a mask that is 0 where nothing is scored, or None.
+        patient: whose it is, or None when unknown.
     """
 
     case: str
@@ -59,6 +60,7 @@ class Truth:
     mask: Source
     image: Source | None = None
     field_of_view: Source | None = None
+    patient: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +110,10 @@ def find_truths(
         for whole in gather(labelled):
             if whole.mask is not None:
                 names = (whole.id, _beside(whole.id, whole.mask.path))
-                truth = Truth(whole.id, names, whole.mask, whole.image, whole.field_of_view)
-                truths.append(truth)
+                patient = whole.cases[0].patient
+                truths.append(
+                    Truth(whole.id, names, whole.mask, whole.image, whole.field_of_view, patient)
+                )
                 members[whole.id] = {case.id for case in whole.cases}
         labels = dataset.labels
     if not truths:

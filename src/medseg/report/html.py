@@ -21,7 +21,7 @@ from medseg.errors import DataError
 from medseg.files import write_text
 from medseg.metrics import pairing
 from medseg.metrics.evaluation import OK, Evaluation
-from medseg.metrics.overlap import METRICS
+from medseg.metrics.panel import METRICS
 from medseg.metrics.statistics import Interval
 from medseg.report import figures, words
 from medseg.report.overlay import (
@@ -179,16 +179,28 @@ def write_report(
         note=note,
         facts=facts or {},
         curves=[Markup(svg) for svg in curves if svg],
-        metrics=METRICS,
+        metrics=_metrics(evaluation),
         evaluation=None if evaluation is None else _numbers(evaluation, cases),
     )
     write_text(path, page)
 
 
+def _metrics(evaluation: Evaluation | None) -> list[tuple[str, str]]:
+    """Title, with the unit of distances, and meaning."""
+    if evaluation is None:
+        return []
+    chosen = [METRICS[name] for name in evaluation.metrics]
+    units = [f", {evaluation.unit}" if metric.distance else "" for metric in chosen]
+    return [
+        (f"{metric.title}{unit}", metric.meaning)
+        for metric, unit in zip(chosen, units, strict=True)
+    ]
+
+
 def _numbers(evaluation: Evaluation, cases: Sequence[ReportCase]) -> dict[str, Any]:
     from markupsafe import Markup
 
-    counts = evaluation.counts()
+    counts, names = evaluation.counts(), evaluation.metrics
     dice = evaluation.overall["dice"]
     summary = [
         (label.name, _rgb(index), evaluation.classes[label.name], evaluation.counts(label.name))
@@ -203,18 +215,26 @@ def _numbers(evaluation: Evaluation, cases: Sequence[ReportCase]) -> dict[str, A
         "interval": _bounds(dice),
         "counts": counts,
         "summary": [
-            (name, colour, [(_number(of[m].mean), _bounds(of[m]), of[m]) for m in METRICS], count)
+            (
+                name,
+                colour,
+                [(_number(of[m].mean), _bounds(of[m]), of[m]) for m in names],
+                count,
+            )
             for name, colour, of, count in summary
         ],
         "overall": [
-            (_number(evaluation.overall[m].mean), _bounds(evaluation.overall[m])) for m in METRICS
+            (_number(evaluation.overall[m].mean), _bounds(evaluation.overall[m])) for m in names
         ],
         "failures": evaluation.failures(),
         "extra": evaluation.extra,
         "distribution": Markup(drawing),
         "groups": _groups(evaluation, cases),
         "rows": [
-            (row, [(_number(row.metrics[m]), _sort_key(row.metrics[m])) for m in METRICS])
+            (
+                row,
+                [(_number(row.metrics[m]), _sort_key(row.metrics[m])) for m in names],
+            )
             for row in evaluation.rows
         ],
         "policy": evaluation.empty_policy,

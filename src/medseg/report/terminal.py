@@ -11,7 +11,7 @@ from rich.text import Text
 
 from medseg.errors import plural
 from medseg.metrics.evaluation import Evaluation
-from medseg.metrics.overlap import METRICS
+from medseg.metrics.panel import METRICS
 from medseg.metrics.statistics import Interval
 from medseg.report.words import headline, openings
 
@@ -23,15 +23,17 @@ def render(evaluation: Evaluation, most: int = 10) -> RenderableType:
         evaluation: what to show.
         most: how many failures and spare predictions are named; all are counted.
     """
+    columns: list[tuple[str, Mapping[str, Interval]]] = list(evaluation.classes.items())
+    if len(columns) > 1:
+        columns.insert(0, ("all, mean", evaluation.overall))
     table = Table(show_edge=False, pad_edge=False)
-    table.add_column("class")
-    for metric in METRICS.values():
-        table.add_column(metric.title, justify="right", min_width=11, no_wrap=True)
-    rows: list[tuple[str, Mapping[str, Interval]]] = list(evaluation.classes.items())
-    if len(rows) > 1:
-        rows.append(("all, mean", evaluation.overall))
-    for name, summary in rows:
-        table.add_row(escape(name), *(_cell(summary[metric]) for metric in METRICS))
+    table.add_column("")
+    for name, _ in columns:
+        table.add_column(escape(name), justify="right", min_width=11)
+    for name in evaluation.metrics:
+        metric = METRICS[name]
+        unit = f" [dim]{evaluation.unit}[/dim]" if metric.distance else ""
+        table.add_row(f"{metric.title}{unit}", *(_cell(summary[name]) for _, summary in columns))
 
     counts = evaluation.counts()
     notes = [
@@ -51,7 +53,9 @@ def render(evaluation: Evaluation, most: int = 10) -> RenderableType:
         Text("\n".join(notes)),
     ]
     if failures:
-        title = f"{plural(len(failures), 'case')} without a usable prediction, scored as 0:"
+        title = (
+            f"{plural(len(failures), 'case')} without a usable prediction, with the worst score:"
+        )
         parts.append(Text("\n".join([title, *_shorten(failures, most)]), style="bold red"))
     if evaluation.extra:
         title = f"{plural(len(evaluation.extra), 'prediction')} without a truth, not scored:"
@@ -65,7 +69,7 @@ def _cell(interval: Interval) -> str:
         return "-"
     if interval.low is None or interval.high is None:
         return f"{interval.mean:.3f}"
-    return f"{interval.mean:.3f}\n[dim]{interval.low:.3f}-{interval.high:.3f}[/dim]"
+    return f"{interval.mean:.3f} [dim]{interval.low:.3f}-{interval.high:.3f}[/dim]"
 
 
 def _shorten(lines: list[str], most: int) -> list[str]:

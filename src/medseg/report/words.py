@@ -5,7 +5,7 @@ from __future__ import annotations
 from medseg.engine.openings import ordinal
 from medseg.errors import plural
 from medseg.metrics.evaluation import Evaluation
-from medseg.metrics.overlap import METRICS
+from medseg.metrics.panel import METRICS
 from medseg.metrics.statistics import Interval
 
 
