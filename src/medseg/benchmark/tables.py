@@ -1,0 +1,569 @@
+"""Tables of a benchmark, for readers (Markdown, LaTeX) and for programs (CSV, unrounded)."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from medseg.benchmark.reading import (
+    OK,
+    Results,
+    Score,
+    Task,
+    lower_is_better,
+    metric_title,
+)
+from medseg.errors import plural
+from medseg.metrics.compare import Comparison
+from medseg.report.comparison import number, p_value
+
+NOTHING = "-"
+
+
+class Entry(NamedTuple):
+    """What stands in one place of a table: the main thing, and the small print beneath it."""
+
+    text: str
+    small: str = ""
+    bold: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table for readers, and the same without rounding for programs.
+
+    Attributes:
+        name: of its files, without suffix.
+        caption: what it shows, in a sentence or two.
+        head: the columns' titles.
+        rows: as many entries each.
+        names: how many columns, from the first, hold words; the others hold numbers.
+        records: what the CSV file holds, one mapping a line, all with the same keys.
+        columns: those keys.
+    """
+
+    name: str
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[Entry, ...], ...]
+    names: int
+    columns: tuple[str, ...]
+    records: tuple[Mapping[str, Any], ...]
+
+
+def all_tables(results: Results) -> list[Table]:
+    """Every table that has something to show."""
+    tables = [overview(results), *(scores(results, task) for task in results.tasks)]
+    tables += [pairs(results), efficiency(results), trainings(results), published(results)]
+    return [table for table in tables if table.rows]
+
+
+def overview(results: Results) -> Table:
+    """Systems by tasks: mean Dice with its interval, spread over seeds and p against the best."""
+    tasks = results.tasks
+    order = [system for system, _, _ in results.ranking()] or list(results.systems)
+    ranks = {system: rank for system, rank, _ in results.ranking()}
+    rows, records = [], []
+    for system in order:
+        row = [Entry(system), Entry(f"{ranks[system]:.2f}" if system in ranks else NOTHING)]
+        for task in tasks:
+            score = results.score(system, task)
+            p = p_against_best(results.comparison(task), system)
+            row.append(_overview_entry(results, task, system, score, p))
+            records.append(_record(system, task, "dice", score, p))
+        rows.append(tuple(row))
+    return Table(
+        name="overview",
+        caption=(
+            "Mean Dice over cases (95 % BCa interval over cases), standard deviation (SD) over "
+            "seeds, and p against the best mean of the column (paired permutation test, "
+            "Holm-corrected over all pairs). The best mean is bold where it was tested; it is "
+            "better than another only where that one's p is small. Rank: mean over the test "
+            "parts; 1 is best, and a system without a score there is last."
+        ),
+        head=("System", "Mean rank", *(task.title for task in tasks)),
+        rows=tuple(rows),
+        names=1,
+        columns=_SCORE_COLUMNS,
+        records=tuple(records),
+    )
+
+
+_SCORE_COLUMNS = (
+    "system",
+    "train_data",
+    "data",
+    "metric",
+    "mean",
+    "low",
+    "high",
+    "cases",
+    "patients",
+    "left_out",
+    "seeds",
+    "seed_sd",
+    "failures",
+    "p_holm_against_best",
+)
+
+
+def scores(results: Results, task: Task) -> Table:
+    """Every metric of every system on one task."""
+    rows, records, counts = [], [], set()
+    for system in results.systems:
+        row = [Entry(system)]
+        for metric in results.metrics:
+            score = results.score(system, task, metric)
+            p = p_against_best(results.comparison(task), system) if metric == "dice" else None
+            row.append(_entry(score))
+            records.append(_record(system, task, metric, score, p))
+        score = results.score(system, task)
+        row.append(Entry(NOTHING if score is None else str(score.failures)))
+        row.append(Entry(NOTHING if score is None else str(score.seeds)))
+        rows.append(tuple(row))
+        if score is not None:
+            counts.add(_over(score))
+    down = [metric_title(metric) for metric in results.metrics if lower_is_better(metric)]
+    lower = f" Of {', '.join(down)} less is better." if down else ""
+    twins = results.near_duplicates(task)
+    seen = (
+        f" {plural(twins, 'image')} of {task.test} found nearly alike in {task.train}."
+        if twins
+        else ""
+    )
+    return Table(
+        name="-".join(["scores", *dict.fromkeys((task.test, task.train))]),
+        caption=(
+            f"{task.title}: mean over {' or '.join(sorted(counts)) or 'no cases'}, of the mean "
+            f"over seeds of each (95 % BCa interval).{lower}{seen}"
+        ),
+        head=("System", *map(metric_title, results.metrics), "Failures", "Seeds"),
+        rows=tuple(rows),
+        names=1,
+        columns=_SCORE_COLUMNS,
+        records=tuple(records),
+    )
+
+
+def pairs(results: Results) -> Table:
+    """Every pair of systems on every task, tested on Dice."""
+    rows, records = [], []
+    for task in results.tasks:
+        comparison = results.comparison(task)
+        for pair in comparison.pairs if comparison else ():
+            by = pair.advantage
+            bounds = "" if by.low is None or by.high is None else _bounds(by.low, by.high, by.mean)
+            rows.append(
+                (
+                    Entry(task.title),
+                    Entry(pair.better),
+                    Entry(pair.other),
+                    Entry(NOTHING if by.mean is None else number(by.mean), bounds),
+                    Entry(_p(pair.p_holm)),
+                    Entry(_p(pair.p_wilcoxon_holm)),
+                    Entry(NOTHING if pair.needed is None else f"{pair.needed:,}"),
+                )
+            )
+            records.append(
+                {
+                    "train_data": task.train,
+                    "data": task.test,
+                    "better": pair.better,
+                    "other": pair.other,
+                    "advantage": by.mean,
+                    "low": by.low,
+                    "high": by.high,
+                    "cases": by.n,
+                    "p": pair.p,
+                    "p_holm": pair.p_holm,
+                    "p_wilcoxon": pair.p_wilcoxon,
+                    "p_wilcoxon_holm": pair.p_wilcoxon_holm,
+                    "needed": pair.needed,
+                }
+            )
+    return Table(
+        name="pairs",
+        caption=(
+            "By how much Dice the better of two systems is ahead (95 % BCa interval), p of the "
+            "paired permutation test and of Wilcoxon's signed-rank test, Holm-corrected over the "
+            "pairs of a task, and how many cases (or patients) would show such a difference with "
+            "80 % power at alpha 0.05, uncorrected."
+        ),
+        head=("Task", "Better", "Other", "By", "p", "p Wilcoxon", "Cases needed"),
+        rows=tuple(rows),
+        names=3,
+        columns=tuple(records[0]) if records else (),
+        records=tuple(records),
+    )
+
+
+def efficiency(results: Results) -> Table:
+    """Size, arithmetic, memory and speed of each system."""
+    rows, records = [], []
+    for system in results.systems:
+        said = results.efficiency.get(system, {})
+        times = [
+            cell.train_seconds
+            for data in results.data
+            for cell in results.of(system, data)
+            if cell.train_seconds is not None
+        ]
+        record: dict[str, Any] = {
+            "system": system,
+            "parameters": results.parameters(system),
+            **{key: said.get(key) for key in _MEASURED},
+            "train_seconds_mean": sum(times) / len(times) if times else None,
+        }
+        records.append(record)
+        latency, spread = record["latency_ms_median"], record["latency_ms_iqr"]
+        rows.append(
+            (
+                Entry(system),
+                Entry(_count(record["parameters"])),
+                Entry(_count(record["macs"])),
+                Entry(
+                    NOTHING if latency is None else f"{latency:.4g}",
+                    "" if latency is None or spread is None else f"IQR {spread:.2g}",
+                ),
+                Entry(_rounded(record["inference_peak_mb"])),
+                Entry(_rounded(record["training_peak_mb"])),
+                Entry(_rounded(record["train_seconds_mean"])),
+            )
+        )
+    return Table(
+        name="efficiency",
+        caption=" ".join(["What each system costs.", *_conditions(results)]),
+        head=(
+            "System",
+            "Parameters",
+            "MACs",
+            "Latency, ms",
+            "Inference, MB",
+            "Training, MB",
+            "Training, s",
+        ),
+        rows=tuple(rows),
+        names=1,
+        columns=tuple(records[0]),
+        records=tuple(records),
+    )
+
+
+_MEASURED = (
+    "macs",
+    "inference_peak_mb",
+    "training_peak_mb",
+    "latency_ms_median",
+    "latency_ms_iqr",
+    "threads",
+    "image_size",
+)
+
+
+def _conditions(results: Results) -> list[str]:
+    """Under what the numbers of `efficiency` were measured."""
+    if not results.efficiency:
+        return ["Latency, MACs and memory were not measured."]
+    sizes, threads = (
+        {int(said[key]) for said in results.efficiency.values() if said.get(key)}
+        for key in ("image_size", "threads")
+    )
+    sentences = []
+    if sizes:
+        squares = " or ".join(f"{size} x {size}" for size in sorted(sizes))
+        sentences.append(f"Measured with one image of {squares} pixels")
+    if threads:
+        counted = " or ".join(map(str, sorted(threads)))
+        sentences.append(f"on {counted} CPU thread" + ("" if threads == {1} else "s"))
+    conditions = [", ".join(sentences) + "."] if sentences else []
+    without = [system for system in results.systems if system not in results.efficiency]
+    if without:
+        conditions.append(f"Not measured: {', '.join(without)}.")
+    return [*conditions, "Latency is the median; training time is the mean over trainings."]
+
+
+def trainings(results: Results) -> Table:
+    """Every cell of the grid."""
+    rows, records = [], []
+    for cell in results.cells:
+        record = {
+            "system": cell.system,
+            "data": cell.data,
+            "seed": cell.seed,
+            "status": cell.status,
+            "error": cell.error,
+            "val_dice": cell.val_dice,
+            "epochs": cell.epochs,
+            "best_epoch": cell.best_epoch,
+            "train_seconds": cell.train_seconds,
+            "peak_memory_gb": cell.peak_memory_gb,
+        }
+        records.append(record)
+        rows.append(
+            (
+                Entry(cell.system),
+                Entry(cell.data),
+                Entry(str(cell.seed)),
+                Entry(cell.status, cell.error if cell.status != OK else ""),
+                Entry(NOTHING if cell.val_dice is None else number(cell.val_dice, 1)),
+                Entry(
+                    NOTHING if cell.epochs is None else str(cell.epochs),
+                    "" if cell.best_epoch is None else f"best {cell.best_epoch}",
+                ),
+                Entry(_rounded(cell.train_seconds)),
+                Entry(NOTHING if cell.peak_memory_gb is None else f"{cell.peak_memory_gb:.2f}"),
+            )
+        )
+    return Table(
+        name="trainings",
+        caption="Every training: validation Dice chose the epoch; the test part had no say.",
+        head=(
+            "System",
+            "Data",
+            "Seed",
+            "Status",
+            "Validation Dice",
+            "Epochs",
+            "Seconds",
+            "Memory, GB",
+        ),
+        rows=tuple(rows),
+        names=4,
+        columns=tuple(records[0]) if records else (),
+        records=tuple(records),
+    )
+
+
+def published(results: Results) -> Table:
+    """Numbers from the literature beside ours; they take no part in any ranking."""
+    rows, records = [], []
+    for entry in results.published:
+        task = Task(entry.data, entry.data)
+        own = task in results.tasks and entry.metric in results.metrics
+        score = results.score(entry.system, task, entry.metric) if own else None
+        ours = None if score is None else score.mean
+        records.append(
+            {
+                "system": entry.system,
+                "data": entry.data,
+                "metric": entry.metric,
+                "published": entry.value,
+                "published_cases": entry.n,
+                "protocol": entry.protocol,
+                "source": entry.source,
+                "note": entry.note,
+                "ours": None if ours is None else ours.mean,
+                "ours_low": None if ours is None else ours.low,
+                "ours_high": None if ours is None else ours.high,
+                "ours_cases": None if ours is None else ours.n,
+            }
+        )
+        rows.append(
+            (
+                Entry(entry.system),
+                Entry(entry.data),
+                Entry(metric_title(entry.metric)),
+                Entry(entry.source, entry.note),
+                Entry(entry.protocol),
+                Entry(f"{entry.value:g}", "" if entry.n is None else plural(int(entry.n), "case")),
+                _entry(score),
+            )
+        )
+    return Table(
+        name="published",
+        caption=(
+            "Published numbers and the protocol they were made by. They come from other splits, "
+            "sizes or rules, so they take no part in the ranking, and no test compares them."
+        ),
+        head=("System", "Data", "Metric", "Source", "Its protocol", "Published", "Ours"),
+        rows=tuple(rows),
+        names=5,
+        columns=tuple(records[0]) if records else (),
+        records=tuple(records),
+    )
+
+
+def p_against_best(comparison: Comparison | None, system: str) -> float | None:
+    """The Holm-corrected p between a system and the one with the best mean.
+
+    None for the best itself, where nothing was tested, and where the best two means are equal.
+    """
+    best = best_system(comparison)
+    if comparison is None or best is None:
+        return None
+    return next(
+        (pair.p_holm for pair in comparison.pairs if {pair.better, pair.other} == {best, system}),
+        None,
+    )
+
+
+def best_system(comparison: Comparison | None) -> str | None:
+    """The one with the best mean; None where nothing was tested or two share it."""
+    if comparison is None or all(pair.p_holm is None for pair in comparison.pairs):
+        return None
+    first = [system.name for system in comparison.systems if system.rank == 1]
+    return first[0] if len(first) == 1 else None
+
+
+def markdown(table: Table) -> str:
+    """The table as Markdown, caption first."""
+    rule = ["---" if place < table.names else "---:" for place in range(len(table.head))]
+    rows = [list(map(_md, table.head)), rule]
+    rows += [[_md_entry(entry) for entry in row] for row in table.rows]
+    lines = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return f"{_md(table.caption)}\n\n{lines}\n"
+
+
+def latex(table: Table) -> str:
+    """The table as LaTeX, with nothing but a plain ``tabular`` that needs no package."""
+    columns = "l" * table.names + "r" * (len(table.head) - table.names)
+    rows = [" & ".join(map(_tex, table.head)) + r" \\", r"\hline"]
+    rows += [" & ".join(_tex_entry(entry) for entry in row) + r" \\" for row in table.rows]
+    lines = [
+        r"\begin{table}",
+        r"\caption{" + _tex(table.caption) + "}",
+        rf"\begin{{tabular}}{{{columns}}}",
+        *rows,
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def csv_text(table: Table) -> str:
+    """The records as CSV; unknown values are blank."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, table.columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table.records)
+    return text.getvalue()
+
+
+def _overview_entry(
+    results: Results, task: Task, system: str, score: Score | None, p: float | None
+) -> Entry:
+    if score is None or score.mean.mean is None:
+        return Entry(NOTHING, "no score")
+    entry = _entry(score)
+    said = [entry.small]
+    if score.seed_sd is not None:
+        said.append(f"SD {number(score.seed_sd)}")
+    if p is not None:
+        said.append(f"p {p_value(p)}")
+    if score.seeds < len(results.seeds):
+        said.append(f"{score.seeds} of {len(results.seeds)} seeds")
+    if score.failures:
+        said.append(plural(score.failures, "failure"))
+    best = best_system(results.comparison(task)) == system
+    return Entry(entry.text, ", ".join(part for part in said if part), best)
+
+
+def _entry(score: Score | None) -> Entry:
+    """Mean and interval."""
+    if score is None or score.mean.mean is None:
+        return Entry(NOTHING)
+    low, high = score.mean.low, score.mean.high
+    if low is None or high is None:
+        alone = "one case" if score.mean.n == 1 else "one patient"
+        return Entry(number(score.mean.mean, 1), f"{alone}: no interval")
+    return Entry(number(score.mean.mean, 1), _bounds(low, high, 1))
+
+
+def _record(
+    system: str, task: Task, metric: str, score: Score | None, p: float | None
+) -> dict[str, Any]:
+    mean = None if score is None else score.mean
+    return {
+        "system": system,
+        "train_data": task.train,
+        "data": task.test,
+        "metric": metric,
+        "mean": None if mean is None else mean.mean,
+        "low": None if mean is None else mean.low,
+        "high": None if mean is None else mean.high,
+        "cases": None if mean is None else mean.n,
+        "patients": None if mean is None else mean.groups,
+        "left_out": None if mean is None else mean.skipped,
+        "seeds": None if score is None else score.seeds,
+        "seed_sd": None if score is None else score.seed_sd,
+        "failures": None if score is None else score.failures,
+        "p_holm_against_best": p,
+    }
+
+
+def _over(score: Score) -> str:
+    said = plural(score.mean.n, "case")
+    return said if score.mean.groups is None else f"{said} of {score.mean.groups:,} patients"
+
+
+def _bounds(low: float, high: float, finest: float | None) -> str:
+    return f"({number(low, finest)} to {number(high, finest)})"
+
+
+def _p(p: float | None) -> str:
+    return NOTHING if p is None else p_value(p).removeprefix("= ")
+
+
+def _count(value: float | None) -> str:
+    """``"2.07 M"``."""
+    if value is None:
+        return NOTHING
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.2f} {unit}"
+    return f"{value:g}"
+
+
+def _rounded(value: float | None) -> str:
+    if value is None:
+        return NOTHING
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def _md(text: str) -> str:
+    for mark in "\\`*_[]<>|#":
+        text = text.replace(mark, f"\\{mark}")
+    return " ".join(text.split())
+
+
+def _md_entry(entry: Entry) -> str:
+    text = f"**{_md(entry.text)}**" if entry.bold else _md(entry.text)
+    return f"{text} {_md(entry.small)}".strip()
+
+
+_TEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+}
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX.get(letter, letter) for letter in " ".join(text.split()))
+
+
+def _tex_entry(entry: Entry) -> str:
+    text = rf"\textbf{{{_tex(entry.text)}}}" if entry.bold else _tex(entry.text)
+    return f"{text} {_tex(entry.small)}".strip()
+
+
+def as_files(tables: Sequence[Table]) -> dict[str, str]:
+    """File name to content: each table as ``.md``, ``.csv`` and ``.tex``."""
+    return {
+        f"{table.name}.{suffix}": write(table)
+        for table in tables
+        for suffix, write in (("md", markdown), ("csv", csv_text), ("tex", latex))
+    }
