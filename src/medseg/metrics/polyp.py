@@ -259,10 +259,11 @@ def _object_similarity(values: Floats) -> float:
 
 def _structural_similarity(values: Floats, region: Region) -> float:
     x, y = float(values.mean()), float(region.mean())
+    # Asked before anything is subtracted, because means of equal values are inexact.
+    varies = (float(values.min()) < float(values.max()), 0 < y < 1)
+    if not all(varies):
+        return 0.0 if any(varies) else 1.0
     # Covariances over n - 1, of which the quotient does not depend.
     dx, dy = values - x, region - y
     product = 4 * x * y * float((dx * dy).mean())
-    whole = (x * x + y * y) * float((dx * dx).mean() + (dy * dy).mean())
-    if product:
-        return product / whole
-    return 1.0 if not whole else 0.0
+    return product / ((x * x + y * y) * float((dx * dx).mean() + (dy * dy).mean()))
