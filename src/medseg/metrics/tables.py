@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from medseg.errors import DataError, nearest
+from medseg.errors import DataError, nearest, plural
 
 _KNOWN = ("case", "patient", "class", "status", "truth_pixels", "predicted_pixels")
 
@@ -49,12 +49,6 @@ def read_table(path: Path, metric: str, label: str | None = None) -> ScoreTable:
         DataError: the file is not such a table; the metric or class is not in it.
     """
     header, rows = _read(path)
-    if "case" not in header:
-        raise DataError(
-            path,
-            f"it has no column 'case' (found: {', '.join(header) or 'nothing'})",
-            "Give per-case tables as CSV, as `medseg evaluate -o scores.csv` writes them",
-        )
     if metric not in header:
         known = [name for name in header if name not in _KNOWN]
         raise DataError(
@@ -66,6 +60,8 @@ def read_table(path: Path, metric: str, label: str | None = None) -> ScoreTable:
         raise DataError(path, "it lists no cases", "Evaluate again")
     classes = tuple(dict.fromkeys(row.get("class", "") for _, row in rows))
     if label is not None:
+        if "class" not in header:
+            raise DataError(path, "it has no column 'class'", "Leave out --class")
         if label not in classes:
             raise DataError(path, f"it has no class {label!r}", nearest(label, classes))
         rows = [(line, row) for line, row in rows if row.get("class", "") == label]
@@ -113,6 +109,12 @@ def _read(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
         raise DataError(
             path, f"it cannot be read as a table ({reason})", "Give per-case tables as CSV"
         ) from error
+    if "case" not in header:
+        raise DataError(
+            path,
+            f"it has no column 'case' (found: {', '.join(header) or 'nothing'})",
+            "Give per-case tables as CSV, as `medseg evaluate -o scores.csv` writes them",
+        )
     if len(set(header)) < len(header):
         twice = next(name for name in header if header.count(name) > 1)
         raise DataError(path, f"it has the column {twice!r} twice", "Keep one")
@@ -120,7 +122,7 @@ def _read(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
         if len(row) != len(header):
             raise DataError(
                 f"{path}, line {line}",
-                f"{len(row)} values below {len(header)} columns",
+                f"{plural(len(row), 'value')} below {plural(len(header), 'column')}",
                 "The file may have been cut off: evaluate again",
             )
     return header, [(line, dict(zip(header, row, strict=True))) for line, row in rows]

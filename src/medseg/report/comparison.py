@@ -70,18 +70,23 @@ def verdict(comparison: Comparison, pair: Difference) -> str:
     return f"{pair.better} and {pair.other} cannot be told apart: {pair.better} is ahead {gap}, {p}"
 
 
-def power_note(comparison: Comparison, pair: Difference) -> str:
-    """How many cases would show the difference that was seen; empty where that is not known."""
-    by = pair.advantage
-    if pair.needed is None or by.mean is None:
+def power_note(comparison: Comparison) -> str:
+    """How many cases would show the differences that were seen; empty where that is not known."""
+    needed = [(pair, f"{pair.needed:,}") for pair in told(comparison) if pair.needed is not None]
+    if not needed:
         return ""
-    unit = "case" if by.groups is None else "patient"
-    there = by.n if by.groups is None else by.groups
-    corrected = ", before correction" if len(comparison.pairs) > 1 else ""
+    aim = f"with {100 * POWER:g} % power at alpha {ALPHA:g}"
+    unit, there = comparison.unit, f"there are {comparison.units:,}"
+    if len(comparison.pairs) == 1:
+        pair, count = needed[0]
+        return (
+            f"If {pair.better} is truly ahead by {number(pair.advantage.mean or 0)}, about {count} "
+            f"{unit}s would show it {aim}; {there}."
+        )
+    listed = "; ".join(f"{pair.better} over {pair.other} {count}" for pair, count in needed)
     return (
-        f"If {pair.better} is truly ahead of {pair.other} by {number(by.mean)}, about "
-        f"{plural(pair.needed, unit)} would show it with {100 * POWER:g} % power at alpha "
-        f"{ALPHA:g}{corrected}; there are {there:,}."
+        f"If the differences seen are the true ones, about so many {unit}s would show each {aim}, "
+        f"before correction: {listed}; {there}."
     )
 
 
@@ -217,7 +222,8 @@ LEGEND = (
     "tied and lost by the better system. d_z: mean over standard deviation of the differences. "
     "r: rank-biserial correlation, 1 where the better "
     "system is ahead everywhere. Wilcoxon: p of the signed-rank test, Holm-corrected. needed: "
-    "cases (or patients) to see this difference with 80 % power at alpha 0.05, uncorrected. Sizes of effects, with their intervals, say more than p."
+    "cases (or patients) to see this difference with 80 % power at alpha 0.05, uncorrected. "
+    "Sizes of effects, with their intervals, say more than p."
 )
 
 
@@ -303,8 +309,8 @@ def _over(cases: int, patients: int | None) -> str:
 
 
 def _lines(comparison: Comparison) -> list[str]:
-    powers = [power_note(comparison, pair) for pair in told(comparison)]
-    return [line for line in [*powers, rank_note(comparison), *seed_notes(comparison)] if line]
+    lines = [power_note(comparison), rank_note(comparison), *seed_notes(comparison)]
+    return [line for line in lines if line]
 
 
 def _rank_cells(system: SystemScore) -> tuple[str, str]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _WIDTH = 4.4
 _ROW = 0.24
 _BAR = 0.12
-_HEAD = 0.75
+_HEAD = 1.0
 # Drawn in this grey and then handed over to the page's text colour.
 _INK = "#123456"
 
@@ -80,14 +80,18 @@ def _draw(comparison: Comparison, ink: str) -> Any:
     }
     text: dict[str, Any] = {"color": ink, "fontsize": 9}
     axes.plot([1, count], [0, 0], **line)
-    for rank in range(1, count + 1):
-        axes.plot([rank, rank], [0, 0.06], **line)
-        axes.text(rank, 0.09, str(rank), ha="center", va="bottom", **text)
+    for tick in range(1, count + 1):
+        axes.plot([tick, tick], [0, 0.06], **line)
+        axes.text(tick, 0.09, str(tick), ha="center", va="bottom", **text)
     ruler = 0.42
     axes.plot([1, 1 + limit], [ruler, ruler], **{**line, "linewidth": 2})
     for tip in (1, 1 + limit):
         axes.plot([tip, tip], [ruler - 0.04, ruler + 0.04], **line)
     axes.text(1 + limit / 2, ruler + 0.06, f"CD = {limit:.2f}", ha="center", va="bottom", **text)
+
+    over = plural(comparison.complete, comparison.unit)
+    title = f"Mean rank by {comparison.title} over {over}; 1 is best"
+    axes.text((1 + count) / 2, 0.85, _literal(title), ha="center", va="bottom", **text)
 
     gap = 0.04 * (count - 1)
     for place, system in enumerate(systems):
