@@ -325,6 +325,12 @@ def test_what_is_no_table_of_scores_is_refused_in_words(
     assert str(path) in str(refused.value)
 
 
+def test_columns_that_are_no_scores_are_not_compared(tmp_path: Path) -> None:
+    path = table(tmp_path / "a.csv", {"x": 1}, truth_pixels={"x": 9})
+    with pytest.raises(MedsegError, match="no metric 'truth_pixels'"):
+        read_table(path, "truth_pixels")
+
+
 @settings(max_examples=100, deadline=None)
 @given(data=st.binary(max_size=60) | st.text('case,dice\n\r"x1.;-\0', max_size=60).map(str.encode))
 def test_no_file_whatever_breaks_the_reader(

@@ -49,7 +49,7 @@ def read_table(path: Path, metric: str, label: str | None = None) -> ScoreTable:
         DataError: the file is not such a table; the metric or class is not in it.
     """
     header, rows = _read(path)
-    if metric not in header:
+    if metric not in header or metric in _KNOWN:
         known = [name for name in header if name not in _KNOWN]
         raise DataError(
             path,

@@ -54,15 +54,14 @@ def verdict(comparison: Comparison, pair: Difference) -> str:
     over = _over(by.n, by.groups)
     if not pair.wins and not pair.losses:
         return f"{pair.better} and {pair.other} score the same on {over}{left_out}."
-    gap = f"by {number(by.mean)} {title}"
     if by.low is None or by.high is None or pair.p_holm is None:
         alone = "a single case" if by.n == 1 else f"{by.n} cases of a single patient"
         return (
-            f"{pair.better} is ahead of {pair.other} {gap} on {alone}{left_out}: "
-            "too few for an interval or a test."
+            f"{pair.better} is ahead of {pair.other} by {number(by.mean)} {title} on "
+            f"{alone}{left_out}: too few for an interval or a test."
         )
-    finest = abs(by.mean)
-    gap += f" ({number(by.low, finest)} to {number(by.high, finest)})"
+    widest = max(abs(by.low), abs(by.high))
+    gap = f"by {number(by.mean, widest)} {title} ({_bounds(by.low, by.high, widest)})"
     corrected = "Holm-corrected p" if len(comparison.pairs) > 1 else "p"
     p = f"{corrected} {p_value(pair.p_holm)}, over {over}{left_out}."
     if pair.p_holm < ALPHA:
@@ -115,19 +114,18 @@ def seed_notes(comparison: Comparison) -> list[str]:
 def method_notes(comparison: Comparison) -> list[str]:
     """What the numbers rest on, and what they do not cover."""
     units, unit = comparison.units, comparison.unit
-    exact = units <= EXACT_UNITS
-    how = "all sign patterns" if exact else f"{DRAWS:,} random sign patterns"
+    how = f"all sign patterns up to {EXACT_UNITS} {unit}s, {DRAWS:,} random ones beyond"
+    corrected = ", Holm-corrected over all pairs" if len(comparison.pairs) > 1 else ""
     notes = [
         f"Intervals: {100 * comparison.confidence:g} % BCa bootstrap of {unit}s. p: two-sided "
-        f"paired permutation test, {how}"
-        + (", Holm-corrected over all pairs." if len(comparison.pairs) > 1 else ".")
+        f"paired permutation test ({how}){corrected}."
     ]
     if comparison.patients is not None:
         notes.append(
             "Patients are resampled and exchanged with all of their cases; Wilcoxon's test and "
             "the ranks take the mean of each patient."
         )
-    if units > 1 and exact and 2 / 2**units > ALPHA:
+    if units > 1 and 2 / 2**units > ALPHA:
         notes.append(
             f"With {plural(units, unit)} no permutation p can be below {2 / 2**units:.2g}: too few "
             f"for alpha {ALPHA:g}."
@@ -199,12 +197,13 @@ def pair_cells(comparison: Comparison) -> Cells:
     rows = []
     for pair in comparison.pairs:
         by = pair.advantage
+        widest = max(abs(bound or 0.0) for bound in (by.mean, by.low, by.high))
         rows.append(
             (
                 pair.better,
                 pair.other,
-                "-" if by.mean is None else number(by.mean),
-                _bounds(by.low, by.high, abs(by.mean or 0)),
+                "-" if by.mean is None else number(by.mean, widest),
+                _bounds(by.low, by.high, widest),
                 f"{pair.wins}/{pair.ties}/{pair.losses}",
                 "-" if pair.d_z is None else f"{pair.d_z:.2f}",
                 f"{pair.rank_biserial:.2f}",
@@ -281,14 +280,14 @@ def html(comparison: Comparison) -> str:
     )
 
 
-def number(value: float, finest: float | None = None) -> str:
+def number(value: float, beside: float | None = None) -> str:
     """Three decimals, more for what would read 0.000, fewer from 10 on.
 
     Args:
         value: what to write.
-        finest: a value beside which it is to stand, whose decimals it takes.
+        beside: a value whose decimals it takes.
     """
-    size = abs(value if finest is None else finest)
+    size = abs(value if beside is None else beside)
     if size >= 10:
         return f"{value:.2f}"
     if size == 0 or size >= 0.01:
@@ -330,10 +329,10 @@ def _value_cells(system: SystemScore) -> tuple[str, str, str, str]:
     return number(mean.mean, 1), bounds, number(middle.median, 1), quartiles
 
 
-def _bounds(low: float | None, high: float | None, finest: float) -> str:
+def _bounds(low: float | None, high: float | None, beside: float) -> str:
     if low is None or high is None:
         return "-"
-    return f"{number(low, finest)} to {number(high, finest)}"
+    return f"{number(low, beside)} to {number(high, beside)}"
 
 
 def _p_cell(p: float | None) -> str:
