@@ -9,7 +9,19 @@ from typing import Annotated, NoReturn
 import typer
 
 from medseg import __version__
-from medseg.cli import compare, data, demo, doctor, evaluate, info, predict, systems, train
+from medseg.cli import (
+    benchmark,
+    compare,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    explain,
+    info,
+    predict,
+    systems,
+    train,
+)
 from medseg.errors import MedsegError
 
 app = typer.Typer(
@@ -44,6 +56,8 @@ def _root(
 app.command("train")(train.train)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
+app.command("explain")(explain.explain)
+app.command("benchmark")(benchmark.benchmark)
 app.command("compare")(compare.compare)
 app.add_typer(data.app, name="data")
 app.command("info")(info.info)

@@ -117,8 +117,20 @@ def write_split(
         DataError: a case of ``split`` is not among ``cases``.
         MedsegError: the folder cannot be written.
     """
+    _check_known(path, split, {case.id for case in cases})
+    write_text(path, split_table(split, cases, clusters=clusters, hashes=hashes, folds=folds))
+
+
+def split_table(
+    split: Mapping[str, Split],
+    cases: Sequence[Case],
+    *,
+    clusters: Mapping[str, str] | None = None,
+    hashes: Mapping[str, str] | None = None,
+    folds: Mapping[str, int] | None = None,
+) -> str:
+    """What :func:`write_split` writes."""
     patients = {case.id: case.patient for case in cases}
-    _check_known(path, split, patients)
     columns: dict[str, Mapping[str, object]] = {"split": split}
     if folds is not None:
         columns["fold"] = folds
@@ -131,7 +143,7 @@ def write_split(
     for case in sorted(split):
         cells = [column.get(case) for column in columns.values()]
         writer.writerow([case, *("" if cell is None else cell for cell in cells)])
-    write_text(path, table.getvalue())
+    return table.getvalue()
 
 
 def read_split(path: Path) -> SplitFile:
