@@ -143,7 +143,72 @@ class DecoderStage(nn.Module):
         return out
 
 
-class Med2DSegNet(nn.Module):
+class StagedSegNet(nn.Module):
+    """A stem, stages each at half the size of the one before, and a residual decoder.
+
+    Args:
+        in_channels: image channels.
+        num_classes: logit channels.
+        widths: channels of the full-resolution stem and of the stages.
+        depths: blocks of each stage; the first has stride 2.
+        make_block: ``(in_channels, out_channels, stride)`` to a module that maps
+            ``(B, I, H, W) -> (B, O, ceil(H / stride), ceil(W / stride))``.
+        norm: of stem and decoder.
+        activation: of stem and decoder.
+
+    Raises:
+        ValueError: numbers that make no network.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        *,
+        widths: Sequence[int],
+        depths: Sequence[int],
+        make_block: Callable[[int, int, int], nn.Module],
+        norm: Norm,
+        activation: Activation,
+    ) -> None:
+        super().__init__()
+        if len(widths) < 2 or min(widths) < 1:
+            raise ValueError(f"widths {list(widths)} must hold two or more numbers >= 1")
+        if len(depths) != len(widths) - 1 or min(depths) < 1:
+            raise ValueError(
+                f"depths {list(depths)} must hold one number >= 1 for each of the "
+                f"{len(widths) - 1} stages after the stem of widths {list(widths)}"
+            )
+        self.stem = ConvNormAct(in_channels, widths[0], norm=norm, activation=activation)
+        self.stages = nn.ModuleList()
+        for before, width, depth in zip(widths, widths[1:], depths, strict=False):
+            blocks = [make_block(before, width, 2)]
+            blocks += [make_block(width, width, 1) for _ in range(depth - 1)]
+            self.stages.append(nn.Sequential(*blocks))
+        self.decoder = nn.ModuleList(
+            DecoderStage(deep, shallow, norm=norm, activation=activation)
+            for deep, shallow in zip(widths[:0:-1], widths[-2::-1], strict=True)
+        )
+        self.head = nn.Conv2d(widths[0], num_classes, 1)
+        initialise(self)
+
+    def forward_features(self, image: Tensor) -> list[Tensor]:
+        """Encoder maps at full size, 1/2, 1/4, 1/8 and 1/16: ``(B, widths[i], H/2^i, W/2^i)``."""
+        features = [self.stem(image)]
+        for stage in self.stages:
+            features.append(stage(features[-1]))
+        return features
+
+    def forward(self, image: Tensor) -> Tensor:
+        """``(B, C, H, W)`` images of any size to ``(B, K, H, W)`` logits."""
+        *skips, x = self.forward_features(image)
+        for stage, skip in zip(self.decoder, reversed(skips), strict=True):
+            x = stage(x, skip)
+        logits: Tensor = self.head(x)
+        return logits
+
+
+class Med2DSegNet(StagedSegNet):
     """Med-2D SegNet; the default has 2,069,041 parameters (3 input channels, 1 class).
 
     Args:
@@ -174,56 +239,29 @@ class Med2DSegNet(nn.Module):
         norm: Norm = "batch",
         activation: Activation = "relu6",
     ) -> None:
-        super().__init__()
-        if len(widths) < 2 or min(widths) < 1:
-            raise ValueError(f"widths {list(widths)} must hold two or more numbers >= 1")
-        if len(depths) != len(widths) - 1 or min(depths) < 1:
-            raise ValueError(
-                f"depths {list(depths)} must hold one number >= 1 for each of the "
-                f"{len(widths) - 1} stages after the stem of widths {list(widths)}"
-            )
         if kernel < 1 or kernel % 2 == 0:
             raise ValueError(f"kernel {kernel} must be odd and >= 1, or sizes would shift")
         if expansion < 1:
             raise ValueError(f"expansion {expansion} must be >= 1")
-        self.stem = ConvNormAct(in_channels, widths[0], norm=norm, activation=activation)
-        self.stages = nn.ModuleList()
-        for before, width, depth in zip(widths, widths[1:], depths, strict=False):
-            self.stages.append(
-                nn.Sequential(
-                    *(
-                        MedBlock(
-                            before if i == 0 else width,
-                            width,
-                            stride=2 if i == 0 else 1,
-                            expansion=expansion,
-                            kernel=kernel,
-                            gate=gate,
-                            norm=norm,
-                            activation=activation,
-                        )
-                        for i in range(depth)
-                    )
-                )
+
+        def make_block(before: int, width: int, stride: int) -> MedBlock:
+            return MedBlock(
+                before,
+                width,
+                stride=stride,
+                expansion=expansion,
+                kernel=kernel,
+                gate=gate,
+                norm=norm,
+                activation=activation,
             )
-        self.decoder = nn.ModuleList(
-            DecoderStage(deep, shallow, norm=norm, activation=activation)
-            for deep, shallow in zip(widths[:0:-1], widths[-2::-1], strict=True)
+
+        super().__init__(
+            in_channels,
+            num_classes,
+            widths=widths,
+            depths=depths,
+            make_block=make_block,
+            norm=norm,
+            activation=activation,
         )
-        self.head = nn.Conv2d(widths[0], num_classes, 1)
-        initialise(self)
-
-    def forward_features(self, image: Tensor) -> list[Tensor]:
-        """Encoder maps at full size, 1/2, 1/4, 1/8 and 1/16: ``(B, widths[i], H/2^i, W/2^i)``."""
-        features = [self.stem(image)]
-        for stage in self.stages:
-            features.append(stage(features[-1]))
-        return features
-
-    def forward(self, image: Tensor) -> Tensor:
-        """``(B, C, H, W)`` images of any size to ``(B, K, H, W)`` logits."""
-        *skips, x = self.forward_features(image)
-        for stage, skip in zip(self.decoder, reversed(skips), strict=True):
-            x = stage(x, skip)
-        logits: Tensor = self.head(x)
-        return logits
