@@ -51,7 +51,7 @@ def benchmark_folder(
         failed: (system, data, seed) of the cells that failed.
         missing: of those that were not run.
         efficiency: whether it was measured.
-        published: as in ``summary.json``.
+        published: of ``summary.json``.
         patients: how many patients share the cases; 0 for none known.
     """
     data, unseen, seeds = list(data), list(unseen), list(seeds)
@@ -76,8 +76,13 @@ def benchmark_folder(
                     _cell(folder, key, mean, unseen, cases, patients, key in failed)
         if efficiency:
             _efficiency(out / "efficiency" / f"{system}.json", system)
-    pairs = [{"first": data[0], "second": other, "count": 3} for other in unseen]
-    summary = {"published": published, "near_duplicates": pairs}
+    pairs = [["a", "c001"], ["b", "c001"], ["b", "c002"]]
+    summary = {
+        "overlaps": [
+            {"data": data[0], "unseen": other, "pairs": pairs, "learnt": 1} for other in unseen
+        ],
+        "published": published,
+    }
     (out / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
     return out
 
@@ -106,6 +111,8 @@ def _cell(
         "data_hash": f"hash-{data}",
         "medseg": "0.1.0",
         "val_dice": mean,
+        "leak": "",
+        "unseen": {name: {"status": "ok", "error": None} for name in unseen},
     }
     folder.mkdir(parents=True)
     (folder / "cell.json").write_text(json.dumps(said), encoding="utf-8")

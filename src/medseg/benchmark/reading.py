@@ -56,6 +56,8 @@ class Cell:
         val_dice: at the best epoch.
         data_hash: of what it was trained on.
         medseg: the version.
+        leak: what stands on both sides of the split, where that was allowed.
+        unscored: unseen dataset to the reason why it has no scores.
     """
 
     system: str
@@ -73,6 +75,20 @@ class Cell:
     val_dice: float | None = None
     data_hash: str = ""
     medseg: str = ""
+    leak: str = ""
+    unscored: Mapping[str, str] = field(default_factory=dict)
+
+
+class Twins(NamedTuple):
+    """Images of scored data that are nearly alike to images of the data trained on.
+
+    Attributes:
+        cases: how many scored cases have such a twin.
+        learnt: how many of them a twin in the training or validation part.
+    """
+
+    cases: int
+    learnt: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +157,7 @@ class Results:
         out = Path(out)
         spec = _read_spec(out / "spec.yaml")
         cells = tuple(
-            _read_cell(out, system, data, seed)
+            _read_cell(out, spec, system, data, seed)
             for data in _names(spec, "data")
             for system in _names(spec, "systems")
             for seed in spec.get("seeds", ())
@@ -153,7 +169,9 @@ class Results:
             spec=spec,
             cells=cells,
             efficiency={
-                path.stem: _read_json(path) for path in sorted((out / "efficiency").glob("*.json"))
+                name: _read_json(path)
+                for name in _names(spec, "systems")
+                if (path := out / "efficiency" / f"{name}.json").is_file()
             },
             summary=summary,
             published=_published(summary.get("published"), out / "summary.json"),
@@ -196,6 +214,12 @@ class Results:
         """Cells without a result."""
         return tuple(cell for cell in self.cells if cell.status != OK)
 
+    @property
+    def unscored(self) -> dict[str, str]:
+        """Unseen datasets that could not be used at all, with the reason."""
+        facts = self.summary.get("unseen") or {}
+        return {name: each["error"] for name, each in facts.items() if each.get("error")}
+
     def of(self, system: str, data: str) -> tuple[Cell, ...]:
         """The finished trainings of a system on a dataset, one a seed."""
         return tuple(
@@ -228,15 +252,14 @@ class Results:
         measured = self.efficiency.get(system, {}).get("parameters")
         return max(known) if known else measured
 
-    def near_duplicates(self, task: Task) -> int | None:
-        """Images of the scored data that were found, nearly alike, in the training data.
-
-        None where nobody looked.
-        """
-        for pair in self.summary.get("near_duplicates") or ():
-            if {pair.get("first"), pair.get("second")} == set(task):
-                return int(pair.get("count", 0))
-        return None
+    def twins(self, task: Task) -> Twins | None:
+        """What unseen data share with the data trained on; None where nobody looked."""
+        if task.train == task.test or "overlaps" not in self.summary:
+            return None
+        for overlap in self.summary["overlaps"]:
+            if (overlap["data"], overlap["unseen"]) == task:
+                return Twins(len({second for _, second in overlap["pairs"]}), overlap["learnt"])
+        return Twins(0, 0)
 
     def ranking(self) -> list[tuple[str, float, tuple[int, ...]]]:
         """Systems by their mean rank over the test parts, best first.
@@ -328,7 +351,7 @@ def _read_spec(path: Path) -> dict[str, Any]:
     return dict(spec)
 
 
-def _read_cell(out: Path, system: str, data: str, seed: int) -> Cell:
+def _read_cell(out: Path, spec: Mapping[str, Any], system: str, data: str, seed: int) -> Cell:
     folder = out / "cells" / system / data / f"seed-{seed}"
     if not (folder / "cell.json").is_file():
         return Cell(system, data, seed, NOT_RUN, "the benchmark stopped before it")
@@ -337,8 +360,12 @@ def _read_cell(out: Path, system: str, data: str, seed: int) -> Cell:
     tables: dict[str, Path] = {}
     if status == OK:
         tables[data] = folder / "test.csv"
-        for path in sorted((folder / "unseen").glob("*.csv")):
-            tables[path.stem] = path
+        for name in _names(spec, "unseen"):
+            # A name may have dots in it, so it is no stem.
+            path = folder / "unseen" / f"{name}.csv"
+            if path.is_file():
+                tables[name] = path
+    unseen = said.get("unseen") or {}
     numbers = ("parameters", "train_seconds", "epochs", "best_epoch", "peak_memory_gb", "val_dice")
     return Cell(
         system,
@@ -350,6 +377,12 @@ def _read_cell(out: Path, system: str, data: str, seed: int) -> Cell:
         _read_curve(folder / "metrics.jsonl"),
         data_hash=str(said.get("data_hash") or ""),
         medseg=str(said.get("medseg") or ""),
+        leak=str(said.get("leak") or ""),
+        unscored={
+            name: str(each.get("error"))
+            for name, each in unseen.items()
+            if each.get("status") != OK
+        },
         **{name: said.get(name) for name in numbers},
     )
 

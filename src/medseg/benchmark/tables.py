@@ -128,12 +128,13 @@ def scores(results: Results, task: Task) -> Table:
             counts.add(_over(score))
     down = [metric_title(metric) for metric in results.metrics if lower_is_better(metric)]
     lower = f" Of {', '.join(down)} less is better." if down else ""
-    twins = results.near_duplicates(task)
-    seen = (
-        f" {plural(twins, 'image')} of {task.test} found nearly alike in {task.train}."
-        if twins
-        else ""
-    )
+    twins = results.twins(task)
+    seen = ""
+    if twins is not None and twins.cases:
+        seen = (
+            f" {plural(twins.cases, 'case')} of {task.test} nearly alike to images of "
+            f"{task.train}, {twins.learnt:,} of them to some it was trained or chosen on."
+        )
     return Table(
         name="-".join(["scores", *dict.fromkeys((task.test, task.train))]),
         caption=(
