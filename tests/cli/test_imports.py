@@ -30,6 +30,7 @@ HELP = [
     ["train"],
     ["predict"],
     ["evaluate"],
+    ["compare"],
     ["data"],
     ["data", "check"],
     ["data", "split"],

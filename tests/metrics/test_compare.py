@@ -145,6 +145,7 @@ def test_patients_are_kept_together(tmp_path: Path) -> None:
     assert pair.advantage == bootstrap_mean(values, groups=list(patients.values()))
     assert pair.p == permutation_test(values.reshape(10, 4).sum(axis=1))
     assert "over 40 cases of 10 patients" in verdict(found, pair)
+    assert not any("independent" in note for note in method_notes(found))
 
 
 def test_patients_of_one_case_each_change_nothing_but_are_no_clusters(tmp_path: Path) -> None:
@@ -153,6 +154,7 @@ def test_patients_of_one_case_each_change_nothing_but_are_no_clusters(tmp_path: 
     named = table(tmp_path / "a.csv", numbered([0.1, 0.2, 0.4]), patient=patients)
     again = compare({"A": [named], "B": [tmp_path / "b.csv"]})
     assert again == plain
+    assert any("Cases count as independent" in note for note in method_notes(plain))
 
 
 def test_seeds_are_averaged_for_each_case_and_are_no_cases(tmp_path: Path) -> None:
@@ -174,10 +176,9 @@ def test_seeds_are_averaged_for_each_case_and_are_no_cases(tmp_path: Path) -> No
     assert found.systems[1].variation is None
 
 
-def test_one_training_is_said_to_say_nothing_of_training_again(tmp_path: Path) -> None:
-    assert any("One training of all systems" in note for note in method_notes(
-        pair_of(tmp_path, [0.1, 0.2], [0.2, 0.5])
-    ))  # fmt: skip
+def test_one_table_is_said_to_say_nothing_of_training_again(tmp_path: Path) -> None:
+    notes = method_notes(pair_of(tmp_path, [0.1, 0.2], [0.2, 0.5]))
+    assert any("One table of all systems" in note for note in notes)
 
 
 def test_ranks_of_well_separated_systems_never_move(tmp_path: Path) -> None:
@@ -353,6 +354,19 @@ def test_tables_from_spreadsheets_may_begin_with_a_byte_order_mark(tmp_path: Pat
     path = tmp_path / "a.csv"
     path.write_text("\ufeffcase,dice\r\nx,0.5\r\n\r\n", encoding="utf-8")
     assert read_table(path, "dice").values == {"x": 0.5}
+
+
+def test_fewer_than_two_systems_or_one_without_a_table_are_refused(tmp_path: Path) -> None:
+    path = table(tmp_path / "a.csv", {"x": 1})
+    with pytest.raises(MedsegError, match="1 system to compare"):
+        compare({"A": [path]})
+    with pytest.raises(MedsegError, match="B: the system has no table"):
+        compare({"A": [path], "B": []})
+
+
+def test_many_seeds_may_be_longer_than_a_file_name() -> None:
+    seeds = [f"seed{number:03}.csv" for number in range(60)]
+    assert systems_named([f"a={','.join(seeds)}", "b.csv"])["a"] == tuple(map(Path, seeds))
 
 
 def test_systems_take_the_names_given_or_those_that_tell_their_files_apart() -> None:

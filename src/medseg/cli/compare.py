@@ -12,7 +12,7 @@ def compare(
     tables: Annotated[
         list[str],
         typer.Argument(
-            metavar="TABLE...",
+            metavar="TABLE",
             help="Two or more per-case tables (.csv) of `medseg evaluate`. NAME=TABLE names the "
             "system; NAME=A.csv,B.csv,... gives a table for each seed it was trained with.",
         ),

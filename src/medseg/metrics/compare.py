@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.errors import DataError, MedsegError
+from medseg.errors import DataError, MedsegError, plural
 from medseg.files import write_text
 from medseg.metrics.paired import (
     Variation,
@@ -70,7 +71,7 @@ class SystemScore:
         files: its tables, one for each seed.
         mean: over its defined cases, of the mean over seeds.
         spread: median and quartiles of the same values; None when no case is defined.
-        failures: predictions that could not be used, over all seeds.
+        failures: predictions of the cases compared that could not be used, over all seeds.
         seed_means: the mean over cases of each seed, over the cases defined in all of them.
         variation: over seeds and cases; None for a single seed or case.
         rank: by the mean over the cases that are defined for all systems, 1 is best; equal means
@@ -284,9 +285,10 @@ def systems_named(
     files: list[tuple[Path, ...]] = []
     for table in tables:
         name, several = None, table
-        if not Path(table).exists() and "=" in table:
+        # Unlike Path.exists, it takes what is too long for a path.
+        if not os.path.exists(table) and "=" in table:
             name, several = table.split("=", 1)
-        paths = [several] if Path(several).exists() else several.split(",")
+        paths = [several] if os.path.exists(several) else several.split(",")
         if (name is not None and not name.strip()) or not all(path.strip() for path in paths):
             raise MedsegError(table, "a name or a file is missing", "Write NAME=TABLE,TABLE,...")
         given.append(name and name.strip())
@@ -345,12 +347,17 @@ def compare(
 
     Raises:
         DataError: a table cannot be read, or the tables do not belong together.
-        MedsegError: fewer than two systems.
+        MedsegError: fewer than two systems, or one without a table.
     """
     if len(systems) < 2:
         raise MedsegError(
-            "medseg compare", f"{len(systems)} system to compare", "Give two tables or more"
+            "medseg compare",
+            f"{plural(len(systems), 'system')} to compare",
+            "Give the tables of two or more",
         )
+    for name, paths in systems.items():
+        if not paths:
+            raise MedsegError(name, "the system has no table", "Give one for each seed")
     tables = {
         name: tuple(read_table(Path(path), metric, label) for path in paths)
         for name, paths in systems.items()
@@ -371,7 +378,7 @@ def compare(
     def interval(of_cases: Values) -> Interval:
         return bootstrap_mean(of_cases, groups=groups, confidence=confidence, seed=seed)
 
-    scores = tuple(_score(name, tables[name], values[name], interval) for name in tables)
+    scores = tuple(_score(name, tables[name], cases, values[name], interval) for name in tables)
     sign = -1.0 if lower else 1.0
     # (N, K), higher is better
     merits = sign * np.stack([of_system.mean(axis=0) for of_system in values.values()], axis=1)
@@ -403,6 +410,7 @@ def compare(
 def _score(
     name: str,
     tables: Sequence[ScoreTable],
+    cases: Sequence[str],
     values: NDArray[np.float64],
     interval: Callable[[Values], Interval],
 ) -> SystemScore:
@@ -413,7 +421,7 @@ def _score(
         files=tuple(str(table.path) for table in tables),
         mean=interval(over_seeds),
         spread=spread(over_seeds),
-        failures=sum(table.failures for table in tables),
+        failures=sum(len(table.failed.intersection(cases)) for table in tables),
         seed_means=tuple(map(float, defined.mean(axis=1))) if defined.size else (),
         variation=variation(defined),
     )
@@ -541,17 +549,17 @@ def _shared_cases(tables: Sequence[ScoreTable], common: bool) -> list[str]:
     return cases
 
 
-def _check_truth(tables: Sequence[ScoreTable], cases: Iterable[str]) -> None:
+def _check_truth(tables: Sequence[ScoreTable], cases: Sequence[str]) -> None:
     """Scores against different truths are no pairs."""
     wanted = set(cases)
-    first = tables[0]
-    for table in tables[1:]:
+    first: dict[tuple[str, str], tuple[str, Path]] = {}
+    for table in tables:
         for key, pixels in table.truth_pixels.items():
-            here = first.truth_pixels.get(key, pixels)
-            if key[0] in wanted and here != pixels:
+            expected, where = first.setdefault(key, (pixels, table.path))
+            if key[0] in wanted and pixels != expected:
                 raise DataError(
                     table.path,
-                    f"the truth of case {key[0]!r} has {pixels} pixels, and {here} in {first.path}",
+                    f"the truth of case {key[0]!r} has {pixels} pixels, and {expected} in {where}",
                     "Score all systems against the same truth",
                 )
 

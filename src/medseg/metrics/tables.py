@@ -24,7 +24,7 @@ class ScoreTable:
         patients: case id to patient, for the cases where it is known.
         classes: the classes whose values were read, in the file's order; ``("",)`` in a table
             without classes.
-        failures: how many cases had no usable prediction.
+        failed: the cases without a usable prediction.
         truth_pixels: (case, class) to the size of the true region, where the table tells it.
     """
 
@@ -32,7 +32,7 @@ class ScoreTable:
     values: Mapping[str, float]
     patients: Mapping[str, str]
     classes: tuple[str, ...]
-    failures: int
+    failed: frozenset[str]
     truth_pixels: Mapping[tuple[str, str], str]
 
 
@@ -91,7 +91,7 @@ def read_table(path: Path, metric: str, label: str | None = None) -> ScoreTable:
             failed.add(case)
         if row.get("truth_pixels"):
             pixels[key] = row["truth_pixels"]
-    return ScoreTable(path, _case_means(values), patients, classes, len(failed), pixels)
+    return ScoreTable(path, _case_means(values), patients, classes, frozenset(failed), pixels)
 
 
 def _read(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:

@@ -125,6 +125,8 @@ def method_notes(comparison: Comparison) -> list[str]:
             "Patients are resampled and exchanged with all of their cases; Wilcoxon's test and "
             "the ranks take the mean of each patient."
         )
+    else:
+        notes.append("Cases count as independent: the tables name no patient with several of them.")
     if units > 1 and 2 / 2**units > ALPHA:
         notes.append(
             f"With {plural(units, unit)} no permutation p can be below {2 / 2**units:.2g}: too few "
@@ -136,7 +138,7 @@ def method_notes(comparison: Comparison) -> list[str]:
     if once:
         who = "all systems" if len(once) == len(comparison.systems) else ", ".join(once)
         notes.append(
-            f"One training of {who}: this compares trained models and says nothing of training "
+            f"One table of {who}: this compares these predictions and says nothing of training "
             "again (give seeds as NAME=a.csv,b.csv)."
         )
     if comparison.dropped:
@@ -324,9 +326,10 @@ def _value_cells(system: SystemScore) -> tuple[str, str, str, str]:
     mean, middle = system.mean, system.spread
     if mean.mean is None or middle is None:
         return "-", "-", "-", "-"
-    bounds = _bounds(mean.low, mean.high, 1)
-    quartiles = _bounds(middle.lower, middle.upper, 1)
-    return number(mean.mean, 1), bounds, number(middle.median, 1), quartiles
+    size = max(abs(mean.mean), abs(middle.median))
+    bounds = _bounds(mean.low, mean.high, size)
+    quartiles = _bounds(middle.lower, middle.upper, size)
+    return number(mean.mean, size), bounds, number(middle.median, size), quartiles
 
 
 def _bounds(low: float | None, high: float | None, beside: float) -> str:
