@@ -12,6 +12,9 @@ from medseg.errors import DataError, nearest, plural
 
 _KNOWN = ("case", "patient", "class", "status", "truth_pixels", "predicted_pixels")
 
+# Beyond, sums of cubes overflow.
+_MOST = 1e50
+
 
 @dataclass(frozen=True)
 class ScoreTable:
@@ -34,6 +37,11 @@ class ScoreTable:
     classes: tuple[str, ...]
     failed: frozenset[str]
     truth_pixels: Mapping[tuple[str, str], str]
+
+    @property
+    def failures(self) -> int:
+        """How many cases had no usable prediction."""
+        return len(self.failed)
 
 
 def read_table(path: Path, metric: str, label: str | None = None) -> ScoreTable:
@@ -137,10 +145,10 @@ def _number(text: str, metric: str, path: Path, line: int) -> float:
             f"{metric} is {text!r}, which is no number",
             "Write numbers with a point, and leave undefined ones blank",
         ) from None
-    if math.isinf(value):
+    if abs(value) > _MOST:
         raise DataError(
             f"{path}, line {line}",
-            f"{metric} is infinite, so it has no mean",
+            f"{metric} is {text}, which has no mean",
             "Evaluate with a convention that gives missed structures a finite distance",
         )
     return value
