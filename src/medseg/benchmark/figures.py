@@ -28,10 +28,9 @@ from medseg.benchmark.reading import (
 from medseg.errors import plural
 from medseg.files import atomic_path
 from medseg.report import critical_difference
-from medseg.report.html import ReportCase
 
 # Drawn in this grey and then handed over to the page's text colour.
-_INK = "#1d2531"
+INK = "#1d2531"
 # Neighbours differ in lightness. Yellow is left out: it is lost on white.
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#7f7f7f")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
@@ -52,7 +51,7 @@ class Drawing:
         name: of its files, without suffix.
         title: for a heading.
         caption: what it shows and how it was scaled.
-        svg: for a page, in its text colour.
+        inline: HTML for a page, in its text colour.
         write: saves it as the path's suffix says.
         skipped: why there is none, in a sentence; then there is nothing to draw.
     """
@@ -60,7 +59,7 @@ class Drawing:
     name: str
     title: str
     caption: str
-    svg: str = ""
+    inline: str = ""
     write: Callable[[Path], None] | None = None
     skipped: str = ""
 
@@ -96,15 +95,8 @@ def styles(systems: Sequence[str]) -> dict[str, Style]:
     }
 
 
-def all_figures(
-    results: Results, examples: Sequence[tuple[str, Sequence[ReportCase]]] = ()
-) -> list[Drawing]:
-    """Every figure, those with nothing to show with the reason why.
-
-    Args:
-        results: of a benchmark.
-        examples: heading and cases to be shown as image, truth and prediction.
-    """
+def all_figures(results: Results) -> list[Drawing]:
+    """Every figure of numbers; those with nothing to show have the reason why."""
     return [
         pareto(results, "parameters"),
         pareto(results, "latency"),
@@ -140,8 +132,8 @@ def pareto(results: Results, against: str) -> Drawing:
                 cost,
                 mean,
                 yerr=_error(score),
-                color=_INK,
-                ecolor=_INK,
+                color=INK,
+                ecolor=INK,
                 elinewidth=1,
                 capsize=2.5,
                 marker=look[system].marker,
@@ -156,7 +148,7 @@ def pareto(results: Results, against: str) -> Drawing:
         # To the right edge: all below it is dominated.
         xs = [*(found[system][0] for system in front), axes.get_xlim()[1]]
         ys = [found[system][1].mean.mean or 0.0 for system in front]
-        axes.step(xs, [*ys, ys[-1]], where="post", color=_INK, linestyle="--", lw=1, zorder=1)
+        axes.step(xs, [*ys, ys[-1]], where="post", color=INK, linestyle="--", lw=1, zorder=1)
         _title(axes, _headed(task, [score for _, score in found.values()]))
     used = [s for s in results.systems if any(s in found for found in points.values())]
     _legend(figure, used, look)
@@ -251,7 +243,7 @@ def encoders(results: Results) -> Drawing:
         found = {system: results.score(system, task) for system in chosen}
         for place, (system, score) in enumerate(reversed(found.items())):
             if score is None or score.mean.mean is None:
-                axes.text(0.01, place, "no score", va="center", color=_INK, fontsize=8)
+                axes.text(0.01, place, "no score", va="center", color=INK, fontsize=8)
                 continue
             axes.barh(
                 place,
@@ -260,9 +252,9 @@ def encoders(results: Results) -> Drawing:
                 height=0.7,
                 color=look[system].colour,
                 hatch=look[system].hatch,
-                edgecolor=_INK,
+                edgecolor=INK,
                 linewidth=0.8,
-                error_kw={"ecolor": _INK, "capsize": 2.5, "elinewidth": 1},
+                error_kw={"ecolor": INK, "capsize": 2.5, "elinewidth": 1},
             )
             high = score.mean.high or score.mean.mean
             axes.annotate(
@@ -271,11 +263,11 @@ def encoders(results: Results) -> Drawing:
                 xytext=(5, 0),
                 textcoords="offset points",
                 va="center",
-                color=_INK,
+                color=INK,
                 fontsize=8,
             )
         names = [_with_size(results, system) for system in reversed(chosen)]
-        axes.set_yticks(range(len(names)), [_plain(name) for name in names])
+        axes.set_yticks(range(len(names)), [plain(name) for name in names])
         axes.set(xlim=(0, 1.12), xlabel="mean Dice, 95 % interval")
         axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1])
         axes.grid(visible=False)
@@ -324,7 +316,7 @@ def matrix(results: Results) -> Drawing:
                 mark = f" *{twins.cases}" if twins is not None and twins.cases else ""
                 noted |= bool(mark)
                 if score is None or math.isnan(value):
-                    axes.text(x, y, "-", ha="center", va="center", color=_INK)
+                    axes.text(x, y, "-", ha="center", va="center", color=INK)
                     continue
                 bounds = _short_bounds(score)
                 axes.text(
@@ -337,8 +329,8 @@ def matrix(results: Results) -> Drawing:
                     fontweight="bold" if row == column else "normal",
                     color="black" if value > 0.55 else "white",
                 )
-        axes.set_xticks(range(len(columns)), [_plain(column) for column in columns], rotation=20)
-        axes.set_yticks(range(len(rows)), [_plain(row) for row in rows])
+        axes.set_xticks(range(len(columns)), [plain(column) for column in columns], rotation=20)
+        axes.set_yticks(range(len(rows)), [plain(row) for row in rows])
         axes.tick_params(length=0)
         axes.set(xlabel="tested on", ylabel="trained on")
         axes.grid(visible=False)
@@ -410,7 +402,7 @@ def curves(results: Results) -> Drawing:
 
 def ranks(results: Results, task: Task) -> Drawing:
     """The critical-difference plot of one task."""
-    name = "-".join(["ranks", *dict.fromkeys((task.test, task.train))])
+    name = f"ranks-{task.file}"
     title = f"Ranks on {task.title}"
     comparison = results.comparison(task)
     if comparison is None or comparison.critical_difference is None:
@@ -422,7 +414,7 @@ def ranks(results: Results, task: Task) -> Drawing:
         title,
         "Mean rank of each system over cases by Dice; bars join systems that Nemenyi's test at "
         "alpha 0.05 cannot tell apart (CD: critical difference).",
-        svg=own_ids(critical_difference.inline(comparison), name),
+        inline=own_ids(critical_difference.inline(comparison), name),
         write=lambda path: critical_difference.save(comparison, path),
     )
 
@@ -474,12 +466,12 @@ def _web(
             markersize=4,
             linewidth=1.5,
         )
-    axes.set_xticks(angles, [_plain(name) for name in axes_of], fontsize=8)
+    axes.set_xticks(angles, [plain(name) for name in axes_of], fontsize=8)
     axes.set_ylim(centre, 1)
     ticks = np.linspace(centre, 1, 5)[1:]
-    axes.set_yticks(ticks, [f"{tick:.2g}" for tick in ticks], fontsize=7, color=_INK)
+    axes.set_yticks(ticks, [f"{tick:.2g}" for tick in ticks], fontsize=7, color=INK)
     axes.set_rlabel_position(180 / len(axes_of))
-    axes.grid(visible=True, color=_INK, alpha=0.2, linewidth=0.7)
+    axes.grid(visible=True, color=INK, alpha=0.2, linewidth=0.7)
     axes.spines["polar"].set_visible(True)
     axes.spines["polar"].set_alpha(0.3)
     axes.tick_params(axis="x", pad=6)
@@ -552,22 +544,22 @@ def _panels(
     for axes in panels[count:]:
         axes.remove()
     for axes in panels[:count]:
-        axes.tick_params(colors=_INK, labelsize=8)
+        axes.tick_params(colors=INK, labelsize=8)
         axes.patch.set_alpha(0)
         for label in (axes.xaxis.label, axes.yaxis.label):
-            label.set_color(_INK)
+            label.set_color(INK)
             label.set_size(9)
         axes.set_axisbelow(True)
         if not polar:
-            axes.grid(axis="y", color=_INK, alpha=0.15, linewidth=0.8)
+            axes.grid(axis="y", color=INK, alpha=0.15, linewidth=0.8)
         for side, spine in axes.spines.items():
             spine.set_visible(side == "bottom")
-            spine.set_color(_INK)
+            spine.set_color(INK)
     return figure, panels[:count]
 
 
 def _title(axes: Any, text: str, *, pad: float = 6) -> None:
-    axes.set_title(_plain(text), loc="left", color=_INK, fontsize=10, pad=pad)
+    axes.set_title(plain(text), loc="left", color=INK, fontsize=10, pad=pad)
 
 
 def _legend(
@@ -583,8 +575,8 @@ def _legend(
             linestyle=look[system].line if lines else "none",
             marker=look[system].marker,
             markersize=5 if lines else 7,
-            markeredgecolor=look[system].colour if lines else _INK,
-            label=_plain(system),
+            markeredgecolor=look[system].colour if lines else INK,
+            label=plain(system),
         )
         for system in systems
     ]
@@ -595,7 +587,7 @@ def _legend(
         ncols=across,
         frameon=False,
         fontsize=8,
-        labelcolor=_INK,
+        labelcolor=INK,
         handlelength=3 if lines else 1.5,
     )
 
@@ -623,18 +615,19 @@ def _engineering(value: float) -> str:
     return f"{value:g}"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text in which nothing is taken for a formula."""
     return text.replace("$", r"\$")
 
 
 def _drawing(name: str, title: str, caption: str, figure: Any) -> Drawing:
     return Drawing(
-        name, title, caption, _inline(figure, name), lambda path: _save(figure, path, name)
+        name, title, caption, _inline(figure, name), lambda path: save_figure(figure, path, name)
     )
 
 
-def _save(figure: Any, path: Path, salt: str) -> None:
+def save_figure(figure: Any, path: Path, salt: str) -> None:
+    """Write a figure of matplotlib on white, atomically; the same bytes for the same ``salt``."""
     suffix = path.suffix.lower()[1:]
     metadata = {"Date": None} if suffix == "svg" else {}
     with atomic_path(path) as part, _same_bytes(salt):
@@ -648,7 +641,7 @@ def _inline(figure: Any, salt: str) -> str:
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     svg = text.getvalue()[text.getvalue().index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    return own_ids(svg, salt).replace(_INK, "currentColor")
+    return own_ids(svg, salt).replace(INK, "currentColor")
 
 
 def own_ids(svg: str, name: str) -> str:

@@ -35,6 +35,11 @@ class Task(NamedTuple):
             return self.test
         return f"{self.test}, trained on {self.train}"
 
+    @property
+    def file(self) -> str:
+        """For names of files; names of datasets have no ``@``."""
+        return self.test if self.train == self.test else f"{self.test}@{self.train}"
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -344,8 +349,16 @@ def _read_spec(path: Path) -> dict[str, Any]:
     try:
         spec = yaml.safe_load(path.read_text(encoding="utf-8"))
         complete = all(_names(spec, key) for key in ("systems", "data"))
+        strange = [
+            name
+            for key in ("systems", "data", "unseen")
+            for name in _names(spec, key)
+            if Path(name).name != name
+        ]
     except (OSError, ValueError, yaml.YAMLError, AttributeError, TypeError, KeyError) as error:
         raise _unreadable(path, error) from error
+    if strange:
+        raise DataError(path, f"{strange[0]!r} cannot name a folder", "Restore the file")
     if not complete:
         raise DataError(path, "it names no systems or no data", "Run the benchmark again")
     return dict(spec)

@@ -136,7 +136,7 @@ def scores(results: Results, task: Task) -> Table:
             f"{task.train}, {twins.learnt:,} of them to some it was trained or chosen on."
         )
     return Table(
-        name="-".join(["scores", *dict.fromkeys((task.test, task.train))]),
+        name=f"scores-{task.file}",
         caption=(
             f"{task.title}: mean over {' or '.join(sorted(counts)) or 'no cases'}, of the mean "
             f"over seeds of each (95 % BCa interval).{lower}{seen}"
@@ -443,6 +443,15 @@ def csv_text(table: Table) -> str:
     return text.getvalue()
 
 
+def as_files(tables: Sequence[Table]) -> dict[str, str]:
+    """File name to content: each table as ``.md``, ``.csv`` and ``.tex``."""
+    return {
+        f"{table.name}.{suffix}": write(table)
+        for table in tables
+        for suffix, write in (("md", markdown), ("csv", csv_text), ("tex", latex))
+    }
+
+
 def _overview_entry(
     results: Results, task: Task, system: str, score: Score | None, p: float | None
 ) -> Entry:
@@ -559,12 +568,3 @@ def _tex(text: str) -> str:
 def _tex_entry(entry: Entry) -> str:
     text = rf"\textbf{{{_tex(entry.text)}}}" if entry.bold else _tex(entry.text)
     return f"{text} {_tex(entry.small)}".strip()
-
-
-def as_files(tables: Sequence[Table]) -> dict[str, str]:
-    """File name to content: each table as ``.md``, ``.csv`` and ``.tex``."""
-    return {
-        f"{table.name}.{suffix}": write(table)
-        for table in tables
-        for suffix, write in (("md", markdown), ("csv", csv_text), ("tex", latex))
-    }
