@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medseg.errors import MedsegError
-from medseg.metrics.compare import Comparison, compare, systems_named
+from medseg.metrics.compare import Comparison, compare
 from medseg.metrics.paired import permutation_test
 from medseg.metrics.statistics import bootstrap_mean
-from medseg.metrics.tables import read_table
+from medseg.metrics.tables import read_table, systems_named
 from medseg.report.comparison import (
     headline,
     markdown,

@@ -65,8 +65,9 @@ def compare(
     """
     from rich.console import Console
 
-    from medseg.metrics.compare import check_output, systems_named
+    from medseg.metrics.compare import check_output
     from medseg.metrics.compare import compare as compare_systems
+    from medseg.metrics.tables import systems_named
     from medseg.report.comparison import render
 
     systems = systems_named(tables, names.split(",") if names is not None else None)

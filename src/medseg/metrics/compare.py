@@ -6,8 +6,7 @@ import csv
 import io
 import itertools
 import json
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.errors import DataError, MedsegError, plural
+from medseg.errors import MedsegError, plural
 from medseg.files import write_text
 from medseg.metrics.paired import (
     Variation,
@@ -42,7 +41,13 @@ from medseg.metrics.statistics import (
     unit_sums,
     units_of,
 )
-from medseg.metrics.tables import ScoreTable, read_table
+from medseg.metrics.tables import (
+    ScoreTable,
+    check_truth,
+    patients_of,
+    read_table,
+    shared_cases,
+)
 
 ALPHA = 0.05
 POWER = 0.8
@@ -266,60 +271,6 @@ def check_output(path: Path, systems: int) -> None:
         )
 
 
-def systems_named(
-    tables: Sequence[str], names: Sequence[str] | None = None
-) -> dict[str, tuple[Path, ...]]:
-    """Systems and their tables from ``TABLE``, ``NAME=TABLE`` or ``NAME=TABLE,TABLE,...``.
-
-    A system without a name gets that of its first file, with as many of its folders as it takes
-    to tell all apart. A file whose own name holds ``=`` or ``,`` is taken as it is.
-
-    Args:
-        tables: one for each system.
-        names: their names instead.
-
-    Raises:
-        MedsegError: names that do not fit, or a table given twice.
-    """
-    given: list[str | None] = []
-    files: list[tuple[Path, ...]] = []
-    for table in tables:
-        name, several = None, table
-        # Unlike Path.exists, it takes what is too long for a path.
-        if not os.path.exists(table) and "=" in table:
-            name, several = table.split("=", 1)
-        paths = [several] if os.path.exists(several) else several.split(",")
-        if (name is not None and not name.strip()) or not all(path.strip() for path in paths):
-            raise MedsegError(table, "a name or a file is missing", "Write NAME=TABLE,TABLE,...")
-        given.append(name and name.strip())
-        files.append(tuple(Path(path.strip()) for path in paths))
-    every = [path.resolve() for of_system in files for path in of_system]
-    for path in every:
-        if every.count(path) > 1:
-            raise MedsegError(path, "the table is given twice", "Give each table once")
-    if names is not None:
-        if len(names) != len(files):
-            raise MedsegError(
-                "--names", f"{len(names)} names for {len(files)} systems", "Give as many"
-            )
-        given = [name.strip() for name in names]
-    told_apart = _file_names([of_system[0] for of_system in files])
-    final = [name or short for name, short in zip(given, told_apart, strict=True)]
-    for name in final:
-        if final.count(name) > 1:
-            raise MedsegError(name, "two systems have this name", "Name them apart with --names")
-    return dict(zip(final, files, strict=True))
-
-
-def _file_names(paths: Sequence[Path]) -> list[str]:
-    parts = [path.absolute().with_suffix("").parts for path in paths]
-    for depth in range(1, max(map(len, parts)) + 1):
-        names = ["/".join(of_path[-depth:]) for of_path in parts]
-        if len(set(names)) == len(names):
-            break
-    return names
-
-
 def compare(
     systems: Mapping[str, Sequence[Path]],
     *,
@@ -363,9 +314,9 @@ def compare(
         for name, paths in systems.items()
     }
     every = tuple(itertools.chain.from_iterable(tables.values()))
-    cases = _shared_cases(every, common)
-    _check_truth(every, cases)
-    patients = _patients(every)
+    cases = shared_cases(every, common)
+    check_truth(every, cases)
+    patients = patients_of(every)
     groups = [patients.get(case) for case in cases]
     units = units_of(groups, len(cases))
     lower = metric in LOWER_IS_BETTER if lower_is_better is None else lower_is_better
@@ -513,70 +464,3 @@ def _rank(
         tuple(scores[place].name for place in group) for group in cliques(list(over_units), limit)
     )
     return ranked, _Ranking(sizes.size, friedman_test(means), limit, alike)
-
-
-def _shared_cases(tables: Sequence[ScoreTable], common: bool) -> list[str]:
-    first = tables[0]
-    for table in tables[1:]:
-        if table.classes != first.classes and set(table.classes) != set(first.classes):
-            raise DataError(
-                table.path,
-                f"its classes ({', '.join(table.classes)}) are not those of {first.path} "
-                f"({', '.join(first.classes)})",
-                "Compare one class that both have, with --class",
-            )
-        missing = [case for case in first.values if case not in table.values]
-        spare = [case for case in table.values if case not in first.values]
-        if (missing or spare) and not common:
-            said = [
-                f"only in {where}: {_some(ids)}"
-                for where, ids in ((first.path, missing), (table.path, spare))
-                if ids
-            ]
-            raise DataError(
-                table.path,
-                f"its cases are not those of {first.path}: {'; '.join(said)}",
-                "Score both on the same cases, or compare those in common with --common",
-            )
-    # Sorted, so that the resamples do not depend on the order of the files.
-    cases = sorted(set(first.values).intersection(*(table.values for table in tables)))
-    if not cases:
-        raise DataError(
-            tables[-1].path,
-            f"it has no case in common with {first.path}",
-            "Give tables of the same data",
-        )
-    return cases
-
-
-def _check_truth(tables: Sequence[ScoreTable], cases: Sequence[str]) -> None:
-    """Scores against different truths are no pairs."""
-    wanted = set(cases)
-    first: dict[tuple[str, str], tuple[str, Path]] = {}
-    for table in tables:
-        for key, pixels in table.truth_pixels.items():
-            expected, where = first.setdefault(key, (pixels, table.path))
-            if key[0] in wanted and pixels != expected:
-                raise DataError(
-                    table.path,
-                    f"the truth of case {key[0]!r} has {pixels} pixels, and {expected} in {where}",
-                    "Score all systems against the same truth",
-                )
-
-
-def _patients(tables: Iterable[ScoreTable]) -> dict[str, str]:
-    patients: dict[str, str] = {}
-    for table in tables:
-        for case, patient in table.patients.items():
-            if patients.setdefault(case, patient) != patient:
-                raise DataError(
-                    table.path,
-                    f"case {case!r} is of patient {patient!r}, elsewhere of {patients[case]!r}",
-                    "Name the same patients in all tables",
-                )
-    return patients
-
-
-def _some(names: Sequence[str], most: int = 5) -> str:
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

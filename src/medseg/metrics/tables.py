@@ -1,14 +1,15 @@
-"""Reading the tables of scores that `Evaluation.to_csv` writes, and others with such columns."""
+"""The tables of scores that `Evaluation.to_csv` writes, and others with such columns."""
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medseg.errors import DataError, nearest, plural
+from medseg.errors import DataError, MedsegError, nearest, plural
 
 _KNOWN = ("case", "patient", "class", "status", "truth_pixels", "predicted_pixels")
 
@@ -102,6 +103,131 @@ def read_table(path: Path, metric: str, label: str | None = None) -> ScoreTable:
     return ScoreTable(path, _case_means(values), patients, classes, frozenset(failed), pixels)
 
 
+def shared_cases(tables: Sequence[ScoreTable], common: bool) -> list[str]:
+    """The cases that all tables have, sorted.
+
+    Args:
+        tables: one or more.
+        common: leave out the others, instead of refusing them.
+
+    Raises:
+        DataError: the tables have different classes, or no case in common.
+    """
+    first = tables[0]
+    for table in tables[1:]:
+        if table.classes != first.classes and set(table.classes) != set(first.classes):
+            raise DataError(
+                table.path,
+                f"its classes ({', '.join(table.classes)}) are not those of {first.path} "
+                f"({', '.join(first.classes)})",
+                "Compare one class that both have, with --class",
+            )
+        missing = [case for case in first.values if case not in table.values]
+        spare = [case for case in table.values if case not in first.values]
+        if (missing or spare) and not common:
+            said = [
+                f"only in {where}: {_some(ids)}"
+                for where, ids in ((first.path, missing), (table.path, spare))
+                if ids
+            ]
+            raise DataError(
+                table.path,
+                f"its cases are not those of {first.path}: {'; '.join(said)}",
+                "Score both on the same cases, or compare those in common with --common",
+            )
+    # Sorted, so that the resamples do not depend on the order of the files.
+    cases = sorted(set(first.values).intersection(*(table.values for table in tables)))
+    if not cases:
+        raise DataError(
+            tables[-1].path,
+            f"it has no case in common with {first.path}",
+            "Give tables of the same data",
+        )
+    return cases
+
+
+def check_truth(tables: Sequence[ScoreTable], cases: Sequence[str]) -> None:
+    """Make sure that all tables were scored against the same truth, as far as its size tells.
+
+    Raises:
+        DataError: the true region of a case differs in size.
+    """
+    wanted = set(cases)
+    first: dict[tuple[str, str], tuple[str, Path]] = {}
+    for table in tables:
+        for key, pixels in table.truth_pixels.items():
+            expected, where = first.setdefault(key, (pixels, table.path))
+            if key[0] in wanted and pixels != expected:
+                raise DataError(
+                    table.path,
+                    f"the truth of case {key[0]!r} has {pixels} pixels, and {expected} in {where}",
+                    "Score all systems against the same truth",
+                )
+
+
+def patients_of(tables: Iterable[ScoreTable]) -> dict[str, str]:
+    """Case id to patient, where any table knows it.
+
+    Raises:
+        DataError: two tables name different patients.
+    """
+    patients: dict[str, str] = {}
+    for table in tables:
+        for case, patient in table.patients.items():
+            if patients.setdefault(case, patient) != patient:
+                raise DataError(
+                    table.path,
+                    f"case {case!r} is of patient {patient!r}, elsewhere of {patients[case]!r}",
+                    "Name the same patients in all tables",
+                )
+    return patients
+
+
+def systems_named(
+    tables: Sequence[str], names: Sequence[str] | None = None
+) -> dict[str, tuple[Path, ...]]:
+    """Systems and their tables from ``TABLE``, ``NAME=TABLE`` or ``NAME=TABLE,TABLE,...``.
+
+    A system without a name gets that of its first file, with as many of its folders as it takes
+    to tell all apart. A file whose own name holds ``=`` or ``,`` is taken as it is.
+
+    Args:
+        tables: one for each system.
+        names: their names instead.
+
+    Raises:
+        MedsegError: names that do not fit, or a table given twice.
+    """
+    given: list[str | None] = []
+    files: list[tuple[Path, ...]] = []
+    for table in tables:
+        name, several = None, table
+        # Unlike Path.exists, it takes what is too long for a path.
+        if not os.path.exists(table) and "=" in table:
+            name, several = table.split("=", 1)
+        paths = [several] if os.path.exists(several) else several.split(",")
+        if (name is not None and not name.strip()) or not all(path.strip() for path in paths):
+            raise MedsegError(table, "a name or a file is missing", "Write NAME=TABLE,TABLE,...")
+        given.append(name and name.strip())
+        files.append(tuple(Path(path.strip()) for path in paths))
+    every = [path.resolve() for of_system in files for path in of_system]
+    for path in every:
+        if every.count(path) > 1:
+            raise MedsegError(path, "the table is given twice", "Give each table once")
+    if names is not None:
+        if len(names) != len(files):
+            raise MedsegError(
+                "--names", f"{len(names)} names for {len(files)} systems", "Give as many"
+            )
+        given = [name.strip() for name in names]
+    told_apart = _file_names([of_system[0] for of_system in files])
+    final = [name or short for name, short in zip(given, told_apart, strict=True)]
+    for name in final:
+        if final.count(name) > 1:
+            raise MedsegError(name, "two systems have this name", "Name them apart with --names")
+    return dict(zip(final, files, strict=True))
+
+
 def _read(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """The header, and each row with its line number."""
     if path.is_dir():
@@ -163,3 +289,17 @@ def _case_means(values: Mapping[tuple[str, str], float]) -> dict[str, float]:
         defined = [value for value in found if not math.isnan(value)]
         means[case] = sum(defined) / len(defined) if defined else math.nan
     return means
+
+
+def _file_names(paths: Sequence[Path]) -> list[str]:
+    parts = [path.absolute().with_suffix("").parts for path in paths]
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(of_path[-depth:]) for of_path in parts]
+        if len(set(names)) == len(names):
+            break
+    return names
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
