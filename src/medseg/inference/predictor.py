@@ -148,12 +148,17 @@ class Model:
         return found
 
     def _image_logits(self, image: str | Path | NDArray[np.uint8], tta: bool) -> Tensor:
-        array = _as_image(image, self.max_pixels)
+        array = as_image(image, self.max_pixels)
         logits = self.logits(self.preprocess(array)[None], tta=tta)[0]
         return self.resize_logits(logits, (array.shape[0], array.shape[1]))
 
 
-def _as_image(image: str | Path | NDArray[np.uint8], max_pixels: int) -> NDArray[np.uint8]:
+def as_image(image: str | Path | NDArray[np.uint8], max_pixels: int) -> NDArray[np.uint8]:
+    """A file or an array as (H, W, C) uint8.
+
+    Raises:
+        DataError: an unreadable file, or an array of another shape or type.
+    """
     if isinstance(image, str | Path):
         return read_image(Path(image), max_pixels=max_pixels)
     array = image[:, :, None] if image.ndim == 2 else image

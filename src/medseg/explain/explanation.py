@@ -1,0 +1,306 @@
+"""Explaining a prediction for one image."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from medseg.errors import DataError, MedsegError
+from medseg.explain import scores
+from medseg.explain.evidence import (
+    STEPS,
+    Evidence,
+    Method,
+    check_method,
+    find_evidence,
+    resized,
+    shown,
+)
+from medseg.explain.layers import Layer, choose_layer, find_layers
+from medseg.explain.scores import MOST_ALIKE, Faithfulness, Pointing
+from medseg.explain.target import Box, Point, Target, choose_region, class_index, on_grid
+from medseg.inference.predictor import Model, as_image
+
+CHECKS = 3
+"""Re-initialised networks that a map is compared with."""
+
+
+@dataclass(frozen=True)
+class Randomisation:
+    """How alike the maps of the network and of re-initialised copies are (means).
+
+    Attributes:
+        correlation: absolute rank correlation, 0 to 1; NaN for an empty map.
+        similarity: SSIM.
+    """
+
+    correlation: float
+    similarity: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the map depends on what was learnt; an empty one does not pass."""
+        return self.correlation <= MOST_ALIKE
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A heat map and how far it can be trusted.
+
+    Attributes:
+        map: (H, W) float32, 0 to 1, evidence for the class; all 0 where there is none.
+        region: (H, W) bool, what was explained.
+        label: the class.
+        method: how it was made.
+        layer: whose map it comes from; None for methods that need none.
+        steps: None for methods without.
+        probability: mean probability of the class over the region.
+        faithfulness: deletion and insertion.
+        pointing: against the region.
+        truth_pointing: against the true mask of the class; None without one.
+        randomisation: the sanity check.
+        completeness: of integrated gradients, by what share the map's sum misses the change
+            of the target's logit; None for other methods.
+    """
+
+    map: NDArray[np.float32]
+    region: NDArray[np.bool_]
+    label: str
+    method: Method
+    layer: str | None
+    steps: int | None
+    probability: float
+    faithfulness: Faithfulness
+    pointing: Pointing
+    truth_pointing: Pointing | None
+    randomisation: Randomisation
+    completeness: float | None
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader of the picture must know."""
+        if not self.map.any():
+            return ["EMPTY MAP: no evidence for the class was found."]
+        said = []
+        if not self.randomisation.passed:
+            said.append(
+                "FAILS THE SANITY CHECK: networks with random weights give nearly the same map "
+                f"(rank correlation {self.randomisation.correlation:.2f} > {MOST_ALIKE:g})."
+            )
+        if self.completeness is not None and not self.completeness <= 0.05:
+            said.append(
+                f"INEXACT: the map's sum is off by {100 * self.completeness:.0f} %; raise --steps."
+            )
+        return said
+
+    def row(self) -> dict[str, Any]:
+        """All numbers by the name of their column; NaN where undefined."""
+        truth = self.truth_pointing or Pointing(math.nan, math.nan, math.nan)
+        return {
+            "class": self.label,
+            "method": self.method,
+            "layer": self.layer or "",
+            "region_pixels": int(self.region.sum()),
+            "probability": self.probability,
+            "deletion": self.faithfulness.deletion,
+            "deletion_shuffled": self.faithfulness.shuffled_deletion,
+            "insertion": self.faithfulness.insertion,
+            "insertion_shuffled": self.faithfulness.shuffled_insertion,
+            "energy": self.pointing.energy,
+            "pointing": self.pointing.hit,
+            "area": self.pointing.area,
+            "truth_energy": truth.energy,
+            "truth_pointing": truth.hit,
+            "truth_area": truth.area,
+            "random_correlation": self.randomisation.correlation,
+            "random_ssim": self.randomisation.similarity,
+            "completeness_error": math.nan if self.completeness is None else self.completeness,
+            "sanity_check": "passed" if self.randomisation.passed else "failed",
+            "warnings": " ".join(self.warnings),
+        }
+
+
+class Explainer:
+    """A model with all that is the same for every image to be explained.
+
+    Args:
+        model: from :func:`medseg.load`.
+        method: ``seg-grad-cam``, ``grad-cam++``, ``integrated-gradients`` or ``occlusion``.
+        layer: for the first two: whose map to weight; by default the end of the encoder.
+        label: the class; by default the foreground class with most predicted pixels.
+        box: x, y, width, height in pixels: explain the class over all of this box.
+        at: x, y: explain the connected component of the prediction that this pixel lies in.
+        steps: for the last two methods: points of the path (32), patches along a side (12).
+        seed: of the shuffled and re-initialised controls.
+
+    Raises:
+        MedsegError: an option that does not exist, or does not fit the method.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        method: str = "seg-grad-cam",
+        layer: str | None = None,
+        label: str | None = None,
+        box: Box | None = None,
+        at: Point | None = None,
+        steps: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.model = model
+        self.method = check_method(method)
+        self.index = None if label is None else class_index(label, model.labels)
+        if box is not None and at is not None:
+            raise MedsegError("--region and --at", "both are given", "Give one of them")
+        self.box, self.at, self.seed = box, at, seed
+        self.layer: str | None = None
+        self.steps: int | None = None
+        size = model.manifest.preprocessing.image_size
+        if self.method in STEPS:
+            if layer is not None:
+                raise MedsegError(
+                    f"--layer {layer}",
+                    f"{method} looks at the image, not at a layer",
+                    "Leave it out, or use --method seg-grad-cam",
+                )
+            self.steps = STEPS[self.method] if steps is None else steps
+            most = size if self.method == "occlusion" else 10_000
+            if not 1 <= self.steps <= most:
+                raise MedsegError(
+                    f"--steps {steps}", "is out of range", f"Give 1 to {most} for {method}"
+                )
+        else:
+            if steps is not None:
+                raise MedsegError(
+                    f"--steps {steps}",
+                    f"{method} makes no steps",
+                    "Leave it out, or use --method integrated-gradients or occlusion",
+                )
+            self.layer = choose_layer(layers_of(model), layer).name
+
+    def explain(
+        self, image: NDArray[np.uint8], truth: NDArray[np.uint8] | None = None
+    ) -> Explanation:
+        """Explain the prediction for an image.
+
+        Args:
+            image: (H, W, C) uint8.
+            truth: (H, W) true class indices, for the pointing game, or None.
+
+        Raises:
+            NothingToExplainError: nothing of the class is predicted, or the place does not exist.
+            DataError: a truth of another size.
+        """
+        model = self.model
+        size = (image.shape[0], image.shape[1])
+        if truth is not None and truth.shape != size:
+            raise DataError(
+                "true mask",
+                f"has {truth.shape[1]} x {truth.shape[0]} pixels, the image {size[1]} x {size[0]}",
+                "Give the mask of this image",
+            )
+        inputs = model.preprocess(image)[None].to(model.device)
+        logits = model.logits(inputs)
+        classes = model.classes(model.resize_logits(logits[0], size))
+        index, region = choose_region(
+            classes, model.labels, index=self.index, box=self.box, at=self.at
+        )
+        grid = (inputs.shape[-2], inputs.shape[-1])
+        target = Target(index, on_grid(region, grid).to(model.device))
+        evidence = self._evidence(model.network, inputs, target)
+        full = shown(resized(evidence.values, size))
+        return Explanation(
+            map=full,
+            region=region,
+            label=model.labels.names[index],
+            method=self.method,
+            layer=self.layer,
+            steps=self.steps,
+            probability=float(target.probability(logits)),
+            faithfulness=scores.faithfulness(
+                model.network,
+                inputs,
+                target,
+                evidence.values,
+                seed=self.seed,
+                batch_size=model.batch_size,
+            ),
+            pointing=scores.pointing(full, region),
+            truth_pointing=None if truth is None else scores.pointing(full, truth == index),
+            randomisation=self._randomisation(inputs, target, evidence.values),
+            completeness=evidence.completeness,
+        )
+
+    def _evidence(self, network: nn.Module, inputs: Tensor, target: Target) -> Evidence:
+        return find_evidence(
+            network,
+            inputs,
+            target,
+            method=self.method,
+            layer=self.layer,
+            steps=self.steps,
+            batch_size=self.model.batch_size,
+        )
+
+    def _randomisation(
+        self, inputs: Tensor, target: Target, values: NDArray[np.float32]
+    ) -> Randomisation:
+        learnt = shown(values)
+        correlations, similarities = [], []
+        for number in range(CHECKS):
+            fresh = scores.reinitialised(self.model.network, inputs, CHECKS * self.seed + number)
+            other = shown(self._evidence(fresh, inputs, target).values)
+            correlations.append(abs(scores.rank_correlation(learnt, other)))
+            similarities.append(scores.structural_similarity(learnt, other))
+        return Randomisation(math.fsum(correlations) / CHECKS, math.fsum(similarities) / CHECKS)
+
+
+def explain(
+    model: Model,
+    image: str | Path | NDArray[np.uint8],
+    *,
+    method: str = "seg-grad-cam",
+    layer: str | None = None,
+    label: str | None = None,
+    box: Box | None = None,
+    at: Point | None = None,
+    steps: int | None = None,
+    truth: NDArray[np.uint8] | None = None,
+    seed: int = 0,
+) -> Explanation:
+    """Explain a model's prediction for one image, and score the explanation.
+
+    Args:
+        image: a file, or an array (H, W) or (H, W, C) uint8.
+        truth: (H, W) true class indices, for the pointing game, or None.
+
+    The other arguments are those of :class:`Explainer`.
+
+    Raises:
+        MedsegError: an option that does not exist, or does not fit the method.
+        NothingToExplainError: nothing of the class is predicted, or the place does not exist.
+        DataError: an unreadable file, or an array of another shape or type.
+    """
+    explainer = Explainer(
+        model, method=method, layer=layer, label=label, box=box, at=at, steps=steps, seed=seed
+    )
+    return explainer.explain(as_image(image, model.max_pixels), truth)
+
+
+def layers_of(model: Model) -> list[Layer]:
+    """The layers of a model's network that can be explained, with their maps' shapes."""
+    size = model.manifest.preprocessing.image_size
+    return find_layers(model.network, _blank(model, size))
+
+
+def _blank(model: Model, size: int) -> Tensor:
+    channels = model.manifest.preprocessing.channels
+    return model.preprocess(np.zeros((size, size, channels), np.uint8))[None].to(model.device)

@@ -1,0 +1,127 @@
+"""The layers of a network whose maps an explanation can be drawn from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medseg.errors import MedsegError, nearest
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A module whose output is one map (B, channels, height, width), made once in a forward pass.
+
+    Attributes:
+        name: as in ``network.named_modules()``, e.g. ``"stages.3"``.
+        kind: the module's class.
+        channels: of its map.
+        height: in cells, of the map of the images asked for.
+        width: in cells.
+    """
+
+    name: str
+    kind: str
+    channels: int
+    height: int
+    width: int
+
+
+def find_layers(network: nn.Module, image: Tensor) -> list[Layer]:
+    """The layers that can be explained, in the order in which the network ends them.
+
+    Left out are the network itself, modules that it calls several times or that return anything
+    but one map, and maps of a single cell, which show no place.
+
+    Args:
+        network: in evaluation mode.
+        image: (1, C, H, W), as the network takes it.
+    """
+    outputs: dict[str, list[Any]] = {}
+    kinds = {name: type(module).__name__ for name, module in network.named_modules() if name}
+
+    def note(name: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            # Shapes only: a list of all maps would hold the memory of a training step.
+            shape = output.shape if isinstance(output, Tensor) else None
+            outputs.setdefault(name, []).append(shape)
+
+        return hook
+
+    handles = [
+        module.register_forward_hook(note(name)) for name, module in network.named_modules() if name
+    ]
+    try:
+        with torch.no_grad():
+            network(image)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [
+        Layer(name, kinds[name], *map(int, shapes[0][1:]))
+        for name, shapes in outputs.items()
+        if len(shapes) == 1
+        and shapes[0] is not None
+        and len(shapes[0]) == 4
+        and min(shapes[0][2:]) > 1
+    ]
+
+
+def choose_layer(layers: list[Layer], name: str | None) -> Layer:
+    """The layer called ``name``, or by default the end of the encoder.
+
+    That is, of the outermost modules with the smallest map, the one with most channels: a decoder
+    begins by reducing them.
+
+    Raises:
+        MedsegError: no such layer, or none at all.
+    """
+    if name is not None:
+        for layer in layers:
+            if layer.name == name:
+                return layer
+        hint = nearest(name, (layer.name for layer in layers)) if layers else ""
+        raise MedsegError(
+            f"--layer {name}",
+            "the network has no such layer with a map",
+            hint if "Did you mean" in hint else "`--layer list` prints them",
+        )
+    if not layers:
+        raise MedsegError(
+            "--method",
+            "the network has no layer with a map that a class activation could be drawn from",
+            "Use --method integrated-gradients or occlusion",
+        )
+    smallest = min(layer.height * layer.width for layer in layers)
+    deepest = [layer for layer in layers if layer.height * layer.width == smallest]
+    names = {layer.name for layer in deepest}
+    outermost = [layer for layer in deepest if not names & set(_parents(layer.name))]
+    return max(reversed(outermost), key=lambda layer: layer.channels)
+
+
+def _parents(name: str) -> Iterator[str]:
+    while "." in name:
+        name = name.rpartition(".")[0]
+        yield name
+
+
+@contextmanager
+def output_of(network: nn.Module, layer: str) -> Iterator[list[Tensor]]:
+    """The map that ``layer`` makes in each forward pass inside the block, with its history."""
+    seen: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        seen.append(output)
+        # The next layer may work in place, which must not change what was kept.
+        return output.clone()
+
+    handle = network.get_submodule(layer).register_forward_hook(keep)
+    try:
+        yield seen
+    finally:
+        handle.remove()
