@@ -24,8 +24,9 @@ Linux with PyTorch 2.13 (benchmarks/plan_memory.py)."""
 
 OVERHEAD = 1.5
 """Resident memory over bytes of live tensors in a training step on a CPU: scratch space of
-convolutions, and the gaps between blocks that the C library keeps (benchmarks/plan_memory.py:
-1.1 for plain convolutions, 1.7 for depthwise ones)."""
+convolutions, and the gaps between blocks that the C library keeps. Measured where activations
+dominate (benchmarks/plan_memory.py): 1.2 to 1.5 for plain convolutions, 1.4 to 1.7 for depthwise
+ones."""
 
 MARGIN = 1.25
 """Forecasts are within a quarter of what was measured, so a plan keeps this much room."""
