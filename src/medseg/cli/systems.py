@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from medseg import systems
 from medseg.cli.options import AsJson
+from medseg.errors import RecipeError, plural
+
+if TYPE_CHECKING:
+    from medseg.benchmark.efficiency import Efficiency
 
 app = typer.Typer(help="Published systems and what has been verified of them.")
 
@@ -43,19 +47,39 @@ def list_(as_json: AsJson = False) -> None:
 def show(
     name: Annotated[str, typer.Argument(help="As in `medseg systems list`.")],
     as_json: AsJson = False,
+    measure: Annotated[
+        bool,
+        typer.Option(
+            "--measure", help="Measure arithmetic, memory and latency here; takes a minute."
+        ),
+    ] = False,
+    image_size: Annotated[
+        int | None, typer.Option(help="Pixels a side, with --measure [256].", min=1)
+    ] = None,
 ) -> None:
     """Show a system's card: reference, options, and what has been verified.
 
-    **Example**
+    With `--measure` also what it costs on this machine's CPU, for one image of 3 channels and one
+    class: multiply-accumulates, peak memory of a prediction and of a training step, latency.
+
+    **Examples**
 
         medseg systems show med2d-segnet
+
+        medseg systems show med2d-segnet --measure --image-size 128
     """
     from medseg.models import network_options
 
+    if image_size is not None and not measure:
+        raise RecipeError("--image-size", "a card is the same at every size", "Add --measure")
     card = systems.load_card(name)
     options = network_options(name, {})
+    found = _measured(name, image_size or 256) if measure else None
     if as_json:
-        typer.echo(json.dumps({**asdict(card), "options": options}, indent=1, default=dict))
+        shown = {**asdict(card), "options": options}
+        if found is not None:
+            shown["efficiency"] = found.to_dict()
+        typer.echo(json.dumps(shown, indent=1, default=dict))
         return
     known = card.fidelity
     typer.echo(f"{card.name}: {card.title}\n{card.authors} ({card.year}), {card.reference}\n")
@@ -75,5 +99,33 @@ def show(
                 typer.echo(f"  - {line}")
     typer.echo("\noptions (--set network.NAME=VALUE)")
     for option, value in options.items():
-        shown = list(value) if isinstance(value, tuple) else value
-        typer.echo(f"  {option} = {shown}")
+        typer.echo(f"  {option} = {list(value) if isinstance(value, tuple) else value}")
+    if found is not None:
+        _print_efficiency(found)
+
+
+def _measured(name: str, image_size: int) -> Efficiency:
+    from medseg.benchmark.efficiency import measure
+
+    typer.echo(f"measuring {name} at {image_size} px ...", err=True)
+    return measure(name, image_size=image_size)
+
+
+def _print_efficiency(found: Efficiency) -> None:
+    def megabytes(value: float | None) -> str:
+        return "not told by this system" if value is None else f"{value:,.0f} MB"
+
+    forecast = found.training_forecast_mb
+    batch = plural(found.batch_size, "image")
+    typer.echo(f"\nmeasured on this CPU, one image of {found.image_size} x {found.image_size} px")
+    typer.echo(f"  multiply-accumulates    {found.macs / 1e9:,.3f} G")
+    typer.echo(
+        f"  latency                 {found.latency_ms_median:,.1f} ms, median of {found.runs}; "
+        f"IQR {found.latency_ms_iqr:,.1f} ms; {plural(found.threads, 'thread')}"
+    )
+    typer.echo(f"  peak of a prediction    {megabytes(found.inference_peak_mb)}")
+    typer.echo(
+        f"  peak of a training step {megabytes(found.training_peak_mb)}, {batch}"
+        + ("" if forecast is None else f" (forecast {megabytes(forecast)})")
+    )
+    typer.echo("  memory is counted beyond what Python and PyTorch take")
