@@ -73,7 +73,7 @@ def test_a_mistake_costs_one_line_and_no_traceback_as_a_process(tmp_path: Path) 
     )  # fmt: skip
     assert ran.returncode == 2
     assert ran.stdout == ""
-    assert ran.stderr.startswith("error: nothing: does not exist. ")
+    assert ran.stderr.startswith("error: nothing: does not exist, and no dataset")
     assert ran.stderr.count("\n") == 1
 
 

@@ -67,7 +67,7 @@ def said(place: Path) -> dict[str, Result]:
 
 def test_the_readme_shows_every_verb_of_the_main_job() -> None:
     verbs = [line[0] for line in commands()]
-    assert verbs == ["data", "train", "predict", "evaluate", "evaluate", "info", "systems"]
+    assert verbs == ["data", "data", "train", "predict", "evaluate", "evaluate", "info", "systems"]
 
 
 def test_every_command_succeeds(said: dict[str, Result]) -> None:

@@ -131,7 +131,8 @@ def read_headers(path: Path) -> Mapping[str, Header]:
                 return {
                     key: _checked(path, key, Header(tuple(item.shape), item.dtype))
                     for key, item in file.items()
-                    if hasattr(item, "dtype") and item.shape is not None
+                    # A damaged name comes as bytes.
+                    if isinstance(key, str) and hasattr(item, "dtype") and item.shape is not None
                 }
         with zipfile.ZipFile(path) as archive:
             headers = {}

@@ -235,14 +235,17 @@ def copy(source: Path, target: Path) -> Path:
 
 
 def room_for(path: Path) -> Path:
-    """``path``, whose folder exists now.
+    """``path``, whose folder exists now, and which is taken: files are written in threads.
 
     Raises:
         DataError: something else was written there before.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists():
-        raise DataError(path.name, "would be the name of two files", "Rename one of the cases")
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError as error:
+        found = "would be the name of two files"
+        raise DataError(path.name, found, "Rename one of the cases") from error
     return path
 
 
