@@ -79,6 +79,13 @@ def test_where_a_region_lies_in_the_image_does_not_matter(region: Region, margin
     np.testing.assert_array_equal(moved, np.pad(skeleton(region), (margin, 1)))
 
 
+@given(regions)
+@settings(max_examples=20, deadline=None)
+def test_how_a_region_lies_in_memory_does_not_matter(region: Region) -> None:
+    """Volumes read from NIfTI files have their first axis innermost."""
+    np.testing.assert_array_equal(skeleton(np.asfortranarray(region)), skeleton(region))
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_a_bar_is_thinned_to_its_middle(axis: int) -> None:
     bar = np.zeros((9, 9, 25), bool)

@@ -91,8 +91,8 @@ def skeleton(region: NDArray[Any]) -> Region:
 
 
 def _thinned(region: Region) -> Region:
-    grid = np.pad(region, 1)
-    flat = grid.ravel()  # shares its pixels with the grid
+    grid = np.pad(np.ascontiguousarray(region), 1)
+    flat = grid.reshape(-1)  # shares its pixels with the grid
     strides = np.array([step // grid.itemsize for step in grid.strides])
     around = np.array(_neighbours(region.ndim)) @ strides
     places = np.flatnonzero(flat)
@@ -158,8 +158,8 @@ def _in_one_piece(members: Region, seeds: Region, joined: Region) -> Region:
     while True:
         grown = (reached.astype(np.float32) @ links > 0) & members
         if (grown == reached).all():
-            left = seeds & ~reached
-            return (seeds.sum(axis=1) > 0) & (left.sum(axis=1) == 0)
+            whole: Region = (seeds.sum(axis=1) > 0) & ((seeds & ~reached).sum(axis=1) == 0)
+            return whole
         reached = grown
 
 
