@@ -9,6 +9,7 @@ The public API, imported on first use so that ``import medseg`` costs nothing::
     model = medseg.load("runs/first")
     mask = model.predict("photo.png")
     medseg.evaluate("photos/", "runs/first").save("report.html")
+    medseg.benchmark.run({"systems": ["unet"], "data": ["photos/"], "seeds": 3}, "bench")
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from medseg import benchmark
     from medseg.engine.train import train
     from medseg.errors import MedsegError
     from medseg.inference.predictor import Model, load
@@ -34,14 +36,16 @@ _HOMES = {
     "train": "medseg.engine.train",
 }
 
-__all__ = ["MedsegError", "Model", "create_model", "evaluate", "load", "train"]
+__all__ = ["MedsegError", "Model", "benchmark", "create_model", "evaluate", "load", "train"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "benchmark":
+        return importlib.import_module("medseg.benchmark")
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'medseg' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted({*globals(), *__all__})

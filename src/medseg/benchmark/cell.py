@@ -18,7 +18,7 @@ import time
 import traceback
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,15 @@ from medseg.metrics.panel import EmptyPolicy
 from medseg.scoring import Part, evaluate
 
 OK = "ok"
+COST = ("wall_seconds", "peak_memory_gb", "peak_gpu_memory_gb", "threads")
+"""What a cell says of the process in which it was trained."""
+
 FAILED = "failed"
 STOPPED_CODE = 130
+
+_NAMED = frozenset({"system", "data", "seed", "status", "error"})
+REQUIRED = {OK: _NAMED | {"val_dice", "unseen", "wall_seconds"}, FAILED: _NAMED}
+"""The keys without which a ``cell.json`` of each status is damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +86,7 @@ class Job:
         cache_limit: bytes that they may take.
         data_hash: of the data.
         keep: keep the checkpoints.
+        cost: of an earlier process that trained this cell, which then only lacks scores.
     """
 
     system: str
@@ -96,6 +104,7 @@ class Job:
     cache_limit: int
     data_hash: str
     keep: bool
+    cost: Mapping[str, Any] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write as JSON, atomically."""
@@ -304,6 +313,7 @@ def main(folder: Path) -> int:
     _end_with_parent()
     started = time.perf_counter()
     job = Job.read(folder / "job.json")
+    trained_before = (folder / "run" / "model.medseg").is_file()
     try:
         record = run_cell(folder, job)
     except MedsegError as error:
@@ -314,12 +324,13 @@ def main(folder: Path) -> int:
     except Exception as error:
         traceback.print_exc()
         record = failed(job, f"{type(error).__name__}: {error}")
-    record |= {
+    cost = {
         "wall_seconds": round(time.perf_counter() - started, 3),
         "peak_memory_gb": peak_memory_gb(),
         "peak_gpu_memory_gb": _gpu_memory_gb(),
         "threads": int(os.environ.get("OMP_NUM_THREADS", "0")) or os.cpu_count(),
     }
+    record |= dict(job.cost) if trained_before and job.cost else cost
     write_record(folder, record)
     return 0 if record["status"] == OK else 1
 

@@ -208,7 +208,14 @@ def _overlaps(spec: Spec, checked: Mapping[str, Checked], console: Console) -> t
             if data.name == unseen.name or one is None or two is None:
                 continue
             (overlap,) = find_overlaps([one, two])
-            pairs = tuple((pair.first, pair.second) for pair in overlap.pairs)
+            # Of what is trained on elsewhere, the test part is scored, else all.
+            placed = checked[unseen.name].parts or {}
+            scored = {case for case, part in placed.items() if part == "test"}
+            pairs = tuple(
+                (pair.first, pair.second)
+                for pair in overlap.pairs
+                if not scored or pair.second in scored
+            )
             parts = checked[data.name].parts or {}
             learnt = {second for first, second in pairs if parts.get(first) in ("train", "val")}
             if pairs:

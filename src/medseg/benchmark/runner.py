@@ -11,19 +11,29 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from medseg.benchmark.cell import OK, STOPPED_CODE, Job, Target, failed, write_record
+from medseg.benchmark.cell import (
+    COST,
+    OK,
+    REQUIRED,
+    STOPPED_CODE,
+    Job,
+    Target,
+    failed,
+    write_record,
+)
 from medseg.benchmark.check import Checked, Overlap, check_spec
 from medseg.benchmark.results import write_results
 from medseg.benchmark.spec import DataEntry, Spec, SystemEntry, parse_spec, read_yaml
@@ -69,13 +79,29 @@ class Cell:
             found = json.loads((self.folder / "cell.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return found if isinstance(found, dict) and "status" in found else None
+        if not isinstance(found, dict):
+            return None
+        needed = REQUIRED.get(str(found.get("status")))
+        if needed is None or not found.keys() >= needed:
+            return None
+        mine = (self.system.name, self.data.name, self.seed)
+        return found if (found["system"], found["data"], found["seed"]) == mine else None
 
     @property
     def finished(self) -> bool:
-        """Whether it was trained and scored. A cell that failed is tried again."""
+        """Whether it was trained and its test part scored. A cell that failed is tried again."""
         record = self.record()
-        return record is not None and record["status"] == OK
+        return (
+            record is not None and record["status"] == OK and (self.folder / "test.csv").is_file()
+        )
+
+    def complete(self, unseen: Iterable[str]) -> bool:
+        """Whether it is finished and was scored on all of ``unseen``."""
+        record = self.record()
+        if record is None or not self.finished:
+            return False
+        scored = {name for name, each in record["unseen"].items() if each["status"] == OK}
+        return scored >= set(unseen)
 
 
 @dataclass(frozen=True)
@@ -250,8 +276,8 @@ def _check_folder(folder: Path, spec: Spec, cells: list[Cell]) -> None:
 
     What a system's file or a dataset holds may change as long as nothing finished rests on it.
     """
-    stored = folder / "spec.yaml"
-    if not stored.is_file():
+    before = _stored(folder)
+    if before is None:
         strangers = {entry.name for entry in folder.iterdir()} - _OWN if folder.is_dir() else set()
         if strangers:
             raise MedsegError(
@@ -259,17 +285,22 @@ def _check_folder(folder: Path, spec: Spec, cells: list[Cell]) -> None:
                 "Choose another folder",
             )  # fmt: skip
         return
-    before, now = read_yaml(stored), spec.dump()
+    now = spec.dump()
     rested = {("systems", cell.system.name) for cell in cells if cell.finished}
     rested |= {("data", cell.data.name) for cell in cells if cell.finished}
     if rested:
         rested |= {("unseen", entry.name) for entry in spec.unseen}
     changed = []
     for key in now:
-        one, two = before.get(key), now[key]
-        if key in ("systems", "data", "unseen") and isinstance(one, list):
+        one, two = before[key], now[key]
+        if key in ("systems", "data", "unseen"):
             one, two = ([_identity(key, each, rested) for each in many] for many in (one, two))
-        if not _alike(one, two):
+            names = [each["name"] for each in two]
+            if names == [each["name"] for each in one]:
+                pairs = zip(names, one, two, strict=True)
+                changed += [f"{key}: {name}" for name, a, b in pairs if not _alike(a, b)]
+                continue
+        if one != two:
             changed.append(key)
     if changed:
         raise MedsegError(
@@ -279,7 +310,23 @@ def _check_folder(folder: Path, spec: Spec, cells: list[Cell]) -> None:
         )
 
 
-_OWN = {".lock", "cache", "cells", "splits"}
+def _stored(folder: Path) -> dict[str, Any] | None:
+    """The specification whose results ``folder`` holds; None when it holds none."""
+    path = folder / "spec.yaml"
+    if not path.is_file():
+        return None
+    try:
+        return Spec.model_validate(read_yaml(path)).dump()
+    except ValidationError as error:
+        raise MedsegError(
+            path,
+            "it is not what a benchmark of this version wrote",
+            "Restore it, or choose another folder with -o",
+        ) from error
+
+
+# What is there before the specification is.
+_OWN = {".lock", "splits"}
 
 
 def _identity(key: str, entry: dict[str, Any], rested: set[tuple[str, str]]) -> dict[str, Any]:
@@ -293,16 +340,11 @@ def _identity(key: str, entry: dict[str, Any], rested: set[tuple[str, str]]) -> 
     return same
 
 
-def _alike(before: Any, now: Any) -> bool:
+def _alike(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Equal, where a hash that is not known yet equals any."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        return before.keys() == now.keys() and all(
-            _alike(before[key], now[key]) or (key == "hash" and None in (before[key], now[key]))
-            for key in now
-        )
-    if isinstance(before, list) and isinstance(now, list):
-        return len(before) == len(now) and all(map(_alike, before, now))
-    return bool(before == now)
+    if None in (before["hash"], now["hash"]):
+        return {**before, "hash": None} == {**now, "hash": None}
+    return before == now
 
 
 def _write_splits(folder: Path, checked: Mapping[str, Checked], cells: list[Cell]) -> None:
@@ -328,14 +370,11 @@ def _split_file(folder: Path, name: str) -> Path:
 
 def _forget_changed(folder: Path, spec: Spec, cells: list[Cell]) -> None:
     """Delete unfinished cells of systems and data whose content has changed."""
-    stored = folder / "spec.yaml"
-    if not stored.is_file():
+    before = _stored(folder)
+    if before is None:
         return
-    before = read_yaml(stored)
     hashes = {
-        (key, each["name"]): each.get("hash")
-        for key in ("systems", "data")
-        for each in before.get(key, [])
+        (key, each["name"]): each["hash"] for key in ("systems", "data") for each in before[key]
     }
     now = {("systems", each.name): each.hash for each in spec.systems}
     now |= {("data", each.name): each.hash for each in spec.data}
@@ -367,6 +406,9 @@ def _locked(folder: Path) -> Iterator[None]:
         with suppress(OSError):
             (folder / ".lock").unlink()
         lock.release()
+        # Nothing is left behind where nothing was begun.
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _slots(device: str, workers: int | None) -> list[dict[str, str]]:
@@ -405,8 +447,11 @@ def _run_cells(
     console: Console,
 ) -> None:
     """Run what is not finished, as many at a time as there are slots."""
-    waiting = [cell for cell in cells if not cell.finished and not checked[cell.data.name].error]
-    kept = sum(cell.finished for cell in cells)
+    jobs = {cell: job(cell) for cell in cells if not checked[cell.data.name].error}
+    waiting = [
+        cell for cell, each in jobs.items() if not cell.complete(x.name for x in each.unseen)
+    ]
+    kept = len(jobs) - len(waiting)
     if kept:
         console.print(f"{plural(kept, 'cell')} of {len(cells)} finished before", highlight=False)
     free: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
@@ -417,7 +462,7 @@ def _run_cells(
     def work(cell: Cell) -> dict[str, Any] | None:
         slot = free.get()
         try:
-            return children.run(cell, job(cell), slot)
+            return children.run(cell, jobs[cell], slot)
         finally:
             free.put(slot)
 
@@ -465,6 +510,8 @@ class _Children:
     def run(self, cell: Cell, job: Job, slot: Mapping[str, str]) -> dict[str, Any] | None:
         """Run one cell to its end; None when it was stopped."""
         cell.folder.mkdir(parents=True, exist_ok=True)
+        before = cell.record() or {}
+        job = replace(job, cost={key: before[key] for key in COST if key in before})
         with suppress(OSError):
             (cell.folder / "cell.json").unlink()
         job.save(cell.folder / "job.json")
@@ -488,6 +535,8 @@ class _Children:
             try:
                 code = child.wait()
             finally:
+                assert child.stdin is not None
+                child.stdin.close()
                 with self._lock:
                     self._running.discard(child)
         record = cell.record()
@@ -511,7 +560,8 @@ class _Children:
         for child in running:
             try:
                 child.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
+            # A second ctrl-C does not wait.
+            except (subprocess.TimeoutExpired, KeyboardInterrupt):
                 child.kill()
 
 

@@ -148,8 +148,11 @@ class Spec(Section):
 
     def data_recipe(self, entry: DataEntry) -> Recipe:
         """How a dataset is read and split, whatever is trained on it."""
-        data = {"layout": entry.layout, "group_pattern": entry.group_pattern}
-        data |= {"fold": 0} if self.folds else {}
+        data = {
+            "layout": entry.layout,
+            "group_pattern": entry.group_pattern,
+            "fold": 0 if self.folds else None,
+        }
         shared = [setting for setting in self.settings if setting.startswith("data.")]
         return parse_recipe(apply_settings({"seed": self.split_seed, "data": data}, shared))
 
