@@ -6,6 +6,7 @@ import pytest
 
 from commands import medseg
 from medseg import systems
+from medseg.benchmark.efficiency import Efficiency
 
 NAMES = list(systems.names())
 
@@ -53,3 +54,33 @@ def test_an_unknown_system_is_answered_with_the_nearest() -> None:
     assert refused.code == 2
     assert "med2d-segnett" in refused.err
     assert "Did you mean 'med2d-segnet'?" in refused.err
+
+
+MEASURED = Efficiency(
+    system="unet-narrow", image_size=64, channels=3, classes=1, parameters=1_944_049,
+    macs=190_000_000, inference_peak_mb=21.4, training_peak_mb=None, training_forecast_mb=300.2,
+    batch_size=8, latency_ms_median=12.34, latency_ms_iqr=0.56, runs=20, threads=2,
+)  # fmt: skip
+
+
+def test_measure_shows_what_the_system_costs_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(
+        "medseg.benchmark.efficiency.measure",
+        lambda name, image_size: asked.append((name, image_size)) or MEASURED,
+    )
+    shown = medseg("systems", "show", "unet-narrow", "--measure", "--image-size", "64")
+    assert shown.code == 0
+    assert asked == [("unet-narrow", 64)]
+    assert "0.190 G" in shown.out
+    assert "12.3 ms, median of 20; IQR 0.6 ms; 2 threads" in shown.out
+    assert "not told by this system, 8 images (forecast 300 MB)" in shown.out
+    as_json = medseg("systems", "show", "unet-narrow", "--measure", "--json")
+    assert json.loads(as_json.out)["efficiency"] == MEASURED.to_dict()
+    assert asked[1] == ("unet-narrow", 256)
+
+
+def test_an_image_size_without_measure_is_refused() -> None:
+    refused = medseg("systems", "show", "unet", "--image-size", "64")
+    assert refused.code == 2
+    assert "Add --measure" in refused.err

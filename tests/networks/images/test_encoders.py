@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any, get_args
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from medseg import systems
+from medseg.benchmark.efficiency import count_macs
 from medseg.errors import RecipeError
 from medseg.models import create_model, network_options
 from medseg.networks.images.encoders import (
@@ -197,40 +199,54 @@ def test_two_plain_blocks_hold_what_a_double_convolution_holds() -> None:
     assert count_parameters(PlainBlock(8, 16)) == 9 * 8 * 16 + 32 + 9 * 16 * 16 + 32
 
 
-def test_resnet_18_made_of_basic_blocks_has_the_published_parameters() -> None:
-    widths, depths = (64, 64, 128, 256, 512), (2, 2, 2, 2)
-    stages = [
-        BasicBlock(before if i == 0 else width, width, 2 if i == 0 and width > 64 else 1)
-        for before, width, depth in zip(widths, widths[1:], depths, strict=False)
-        for i in range(depth)
-    ]
-    stem = ConvNormAct(3, 64, 7, stride=2)
-    total = sum(map(count_parameters, [stem, *stages, nn.Linear(512, 1000)]))
-    assert total == 11_689_512
+def resnet_18() -> nn.Sequential:
+    net = nn.Sequential(ConvNormAct(3, 64, 7, stride=2), nn.MaxPool2d(3, 2, 1))
+    widths = (64, 64, 128, 256, 512)
+    for before, width in itertools.pairwise(widths):
+        net.extend([BasicBlock(before, width, 1 if width == 64 else 2), BasicBlock(width, width)])
+    return net.extend([nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 1000)])
 
 
-def test_mobilenetv2_made_of_inverted_residuals_has_the_published_parameters() -> None:
+def mobilenetv2() -> nn.Sequential:
     # Table 2 of the paper: channels, repeats and stride after the first block, which has t = 1.
     table = [(24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1)]
-    first = [ConvNormAct(32, 32, groups=32), ConvNormAct(32, 16, 1)]
-    parts: list[nn.Module] = [ConvNormAct(3, 32, stride=2), *first]
+    net = nn.Sequential(ConvNormAct(3, 32, stride=2))
+    net.extend([ConvNormAct(32, 32, groups=32), ConvNormAct(32, 16, 1)])
     before = 16
     for width, repeats, stride in table:
         for i in range(repeats):
-            parts.append(InvertedResidual(before, width, stride if i == 0 else 1))
+            net.append(InvertedResidual(before, width, stride if i == 0 else 1))
             before = width
-    parts += [ConvNormAct(320, 1280, 1), nn.Linear(1280, 1000)]
-    assert sum(map(count_parameters, parts)) == 3_504_872
+    net.append(ConvNormAct(320, 1280, 1))
+    return net.extend([nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1280, 1000)])
 
 
-def test_convnext_t_made_of_its_blocks_has_the_published_parameters() -> None:
-    widths = (96, 192, 384, 768)
-    parts: list[nn.Module] = [nn.Conv2d(3, 96, 4, 4), ChannelNorm(96)]
-    for before, width, depth in zip((96, *widths), widths, (3, 3, 9, 3), strict=False):
-        parts += [on_meta(ConvNeXtBlock, before, width, 1 if width == 96 else 2)]
-        parts += [on_meta(ConvNeXtBlock, width, width) for _ in range(depth - 1)]
-    parts += [nn.LayerNorm(768), nn.Linear(768, 1000)]
-    assert sum(map(count_parameters, parts)) == 28_589_128
+def convnext_t() -> nn.Sequential:
+    net = nn.Sequential(nn.Conv2d(3, 96, 4, 4), ChannelNorm(96))
+    widths = (96, 96, 192, 384, 768)
+    for before, width, depth in zip(widths, widths[1:], (3, 3, 9, 3), strict=False):
+        net.append(ConvNeXtBlock(before, width, 1 if before == width else 2))
+        net.extend([ConvNeXtBlock(width, width) for _ in range(depth - 1)])
+    pooled = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(768)]
+    return net.extend([*pooled, nn.Linear(768, 1000)])
+
+
+# As torchvision lists them: parameters, and billions of multiply-accumulates at 224 pixels.
+@pytest.mark.parametrize(
+    ("make", "parameters", "gigamacs"),
+    [
+        (resnet_18, 11_689_512, 1.814),
+        (mobilenetv2, 3_504_872, 0.301),
+        (convnext_t, 28_589_128, 4.456),
+    ],
+)
+def test_classifiers_made_of_the_blocks_have_their_published_size(
+    make: Any, parameters: int, gigamacs: float
+) -> None:
+    net = on_meta(make)
+    assert count_parameters(net) == parameters
+    macs = count_macs(net, torch.empty(1, 3, 224, 224, device="meta"))
+    assert macs / 1e9 == pytest.approx(gigamacs, abs=0.0005)
 
 
 def test_a_channel_norm_has_mean_0_and_variance_1_at_each_pixel() -> None:
