@@ -75,6 +75,9 @@ def components(region: NDArray[Any], *, diagonal: bool = False) -> NDArray[np.in
 class ObjectPair:
     """True and predicted objects of one image, and what each shares with each.
 
+    What two objects share is kept as one entry for each true and predicted object that share a
+    pixel, in the equally long arrays ``true_of``, ``predicted_of``, ``shared`` and ``union``.
+
     Args:
         truth: integer map, 2D or 3D; 0 is background.
         prediction: integer map of the same shape.
@@ -83,6 +86,13 @@ class ObjectPair:
     Raises:
         ValueError: the shapes differ, a map does not hold whole numbers from 0, or the spacing
             does not fit.
+
+    Attributes:
+        truth_sizes: pixels of each true object, in the order of their labels.
+        prediction_sizes: likewise.
+        true_of: for each entry the place of its true object in ``truth_sizes``.
+        predicted_of: likewise.
+        shared: for each entry the pixels of both objects.
     """
 
     def __init__(
@@ -108,9 +118,6 @@ class ObjectPair:
         )
         self.true_of = codes // width - 1
         self.predicted_of = codes % width - 1
-
-    # One entry for each true and predicted object that share a pixel: `true_of` and
-    # `predicted_of` count the objects from 0, in the order of their labels.
 
     @cached_property
     def union(self) -> Integers:

@@ -61,7 +61,7 @@ def topology_precision_and_sensitivity(
     shares = []
     for own, other in ((prediction, truth), (truth, prediction)):
         line = skeleton(own)
-        shares.append(np.count_nonzero(line & other) / np.count_nonzero(line))
+        shares.append(int(np.count_nonzero(line & other)) / int(np.count_nonzero(line)))
     return shares[0], shares[1]
 
 
