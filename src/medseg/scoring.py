@@ -59,6 +59,7 @@ def evaluate(
     *,
     part: Part = "auto",
     layout: str = "auto",
+    group_pattern: str | None = None,
     masks: str | Path | None = None,
     empty_policy: EmptyPolicy = "one",
     device: str = "auto",
@@ -76,6 +77,9 @@ def evaluate(
         predictions: a folder of masks; or a run or bundle, which then predicts ``truth`` first.
         part: for a run: which part of its split to score. ``auto`` takes the test part of the
             data it was trained on, and all cases of any other data.
+        layout: how ``truth`` lies on disk, where it cannot be recognised.
+        group_pattern: a regular expression that finds the patient in a case id; for the data a
+            model was trained on, that of its recipe.
         masks: for a model: where to write its masks, replacing earlier ones; by default they are
             not kept.
         empty_policy: what an empty truth met by an empty prediction is worth: ``one``, ``zero``,
@@ -109,6 +113,7 @@ def evaluate(
             truth,
             predictions,
             layout=layout,
+            group_pattern=group_pattern,
             empty_policy=empty_policy,
             metrics=metrics,
             tolerance=tolerance,
@@ -128,11 +133,15 @@ def evaluate(
             overwrite=True,
             progress=progress,
         )
-        snap = model.manifest.recipe.get("data", {}).get("snap_masks", "auto")
+        recipe = model.manifest.recipe.get("data", {})
+        snap = recipe.get("snap_masks", "auto")
+        if group_pattern is None and chosen.own:
+            group_pattern = recipe.get("group_pattern")
         evaluation = evaluate_folders(
             truth,
             folder,
             layout=layout,
+            group_pattern=group_pattern,
             empty_policy=empty_policy,
             only=[case.id for case in chosen.cases],
             # Where values are snapped, they do not tell the classes; the model knows them.

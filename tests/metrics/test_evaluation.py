@@ -339,3 +339,22 @@ def test_memory_does_not_grow_with_the_number_of_cases(tmp_path: Path) -> None:
     peak(2)
     one_pair = 2 * 400 * 400 * 4
     assert peak(60) < peak(12) + 4 * one_pair
+
+
+def test_intervals_resample_patients_where_a_pattern_finds_them(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for patient in range(4):
+        truth = random.random((16, 16)) < 0.5
+        for image in range(3):
+            name = f"p{patient}_{image}.png"
+            wrong = truth ^ (random.random((16, 16)) < 0.1 * patient)
+            write_mask(tmp_path / "truth" / name, truth.astype(np.uint8) * 255)
+            write_mask(tmp_path / "out" / name, wrong.astype(np.uint8) * 255)
+    alone = evaluate_folders(tmp_path / "truth", tmp_path / "out").overall["dice"]
+    patients = evaluate_folders(tmp_path / "truth", tmp_path / "out", group_pattern=r"p\d")
+    found = patients.overall["dice"]
+    assert (alone.groups, found.groups) == (None, 4)
+    assert {row.patient for row in patients.rows} == {"p0", "p1", "p2", "p3"}
+    assert None not in (alone.low, alone.high, found.low, found.high)
+    assert found.mean == pytest.approx(alone.mean)
+    assert found.high - found.low > alone.high - alone.low  # type: ignore[operator]

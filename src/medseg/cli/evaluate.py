@@ -78,6 +78,13 @@ def evaluate(
     ] = None,
     tta: Annotated[bool, typer.Option("--tta", help="For a model: average over flips.")] = False,
     layout: Layout = "auto",
+    group_pattern: Annotated[
+        str | None,
+        typer.Option(
+            help="Regular expression for the patient in a case id; intervals then resample "
+            "patients [that of the model's recipe, on its own data]."
+        ),
+    ] = None,
     device: Device = "auto",
     system: NetworkOf = None,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap intervals.")] = 0,
@@ -118,6 +125,7 @@ def evaluate(
             predictions,
             part=part.value,
             layout=layout,
+            group_pattern=group_pattern,
             masks=masks,
             tta=tta,
             device=device,

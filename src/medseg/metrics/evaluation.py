@@ -312,15 +312,23 @@ def summarise(
     unit: str = "px",
     tolerance: float = DEFAULT_TOLERANCE,
 ) -> Evaluation:
-    """Means with bootstrap intervals over the rows of `score_case`; see `Evaluation`."""
+    """Means with bootstrap intervals over the rows of `score_case`; see `Evaluation`.
+
+    Where patients are known, they are resampled rather than their cases.
+    """
     rows = tuple(rows)
 
-    def interval(values: Iterable[float]) -> Interval:
-        return bootstrap_mean(values, confidence=confidence, seed=seed)
+    patient_of = {row.case: row.patient for row in rows}
+
+    def interval(values: Mapping[str, float]) -> Interval:
+        patients = [patient_of[case] for case in values]
+        return bootstrap_mean(values.values(), groups=patients, confidence=confidence, seed=seed)
 
     classes = {
         structure.name: {
-            name: interval(row.metrics[name] for row in rows if row.label == structure.name)
+            name: interval(
+                {row.case: row.metrics[name] for row in rows if row.label == structure.name}
+            )
             for name in metrics
         }
         for structure in labels.structures
@@ -343,7 +351,7 @@ def summarise(
         unit,
         tolerance,
     )
-    overall = {name: interval(evaluation.case_means(name).values()) for name in metrics}
+    overall = {name: interval(evaluation.case_means(name)) for name in metrics}
     return replace(evaluation, overall=overall)
 
 
@@ -352,6 +360,7 @@ def evaluate_folders(
     predictions: Path,
     *,
     layout: str = "auto",
+    group_pattern: str | None = None,
     empty_policy: EmptyPolicy = "one",
     labels: LabelMap | None = None,
     only: Collection[str] | None = None,
@@ -371,6 +380,7 @@ def evaluate_folders(
         predictions: a folder of masks named like the cases or their true masks; its
             ``predictions.json``, if there is one, says how they store the classes.
         layout: how a dataset lies on disk, where it cannot be recognised.
+        group_pattern: a regular expression that finds the patient in a case id.
         empty_policy: what an empty truth met by an empty prediction is worth.
         labels: the classes of the truth; by default the dataset's ``labels.json``, else inferred
             from the masks.
@@ -387,7 +397,9 @@ def evaluate_folders(
         DataError: the truth cannot be read, the classes differ, a case has two predictions, or no
             prediction belongs to any case.
     """
-    truths, masks, declared = pairing.find_truths(truth, only, layout=layout)
+    truths, masks, declared = pairing.find_truths(
+        truth, only, layout=layout, group_pattern=group_pattern
+    )
     paired, extra = pairing.pair(truths, predictions)
     predicted = pairing.declared_by(predictions)
     known = labels or declared

@@ -25,7 +25,7 @@ from medseg.data.labels import (
     read_classes,
     stored_values,
 )
-from medseg.data.layouts import is_dataset, open_dataset
+from medseg.data.layouts import is_dataset, open_dataset, patients_in
 from medseg.data.layouts.folders import MASK_FOLDERS, MASK_SUFFIXES
 from medseg.data.layouts.names import labels_beside, nfc
 from medseg.data.slices import Stack, gather, open_slices
@@ -80,7 +80,11 @@ DEFAULT_READING = Reading()
 
 
 def find_truths(
-    path: Path, only: Collection[str] | None = None, *, layout: str = "auto"
+    path: Path,
+    only: Collection[str] | None = None,
+    *,
+    layout: str = "auto",
+    group_pattern: str | None = None,
 ) -> tuple[list[Truth], list[Source], LabelMap | None]:
     """List the true masks of a dataset or of a folder of masks.
 
@@ -88,6 +92,7 @@ def find_truths(
         path: what `medseg.data.layouts.open_dataset` reads, or a folder of masks.
         only: the case ids wanted, of volumes or of their slices; None for all.
         layout: how a dataset lies on disk, where it cannot be recognised.
+        group_pattern: a regular expression that finds the patient in a case id.
 
     Returns:
         The truths sorted by case; the masks that show what values there are (all, whatever
@@ -100,8 +105,14 @@ def find_truths(
     members: dict[str, set[str]] = {}
     if layout == "auto" and path.exists() and not is_dataset(path):
         truths, labels = _masks_in(path), _labels_near(path)
+        if group_pattern is not None:
+            patients = patients_in([truth.case for truth in truths], group_pattern)
+            truths = [
+                replace(truth, patient=patient)
+                for truth, patient in zip(truths, patients, strict=True)
+            ]
     else:
-        dataset = open_dataset(path, layout=layout)
+        dataset = open_dataset(path, layout=layout, group_pattern=group_pattern)
         for problem in dataset.problems:
             if problem.severity == "error":
                 raise DataError(problem.where, problem.found, problem.remedy)

@@ -14,7 +14,7 @@ def plain_interval(interval: Interval, confidence: float = 0.95) -> str:
     if interval.mean is None:
         return "undefined"
     if interval.low is None or interval.high is None:
-        return f"{interval.mean:.2f}, no interval from a single case"
+        return f"{interval.mean:.2f}, no interval from a single case or patient"
     bounds = f"{interval.low:.2f} to {interval.high:.2f}"
     return f"{interval.mean:.2f}, {100 * confidence:g} % interval {bounds}"
 
@@ -29,6 +29,7 @@ def headline(evaluation: Evaluation, metric: str = "dice") -> str:
     parts = [
         f"{METRICS[metric].title} {plain_interval(interval, evaluation.confidence)} "
         f"over {plural(interval.n, 'case')}"
+        + (f" of {plural(interval.groups, 'patient')}" if interval.groups else "")
     ]
     if interval.skipped:
         parts.append(f"{interval.skipped} left out as undefined")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -32,7 +32,7 @@ from medseg.data.layouts import (
 from medseg.data.layouts.declared import first, load_object, printable
 from medseg.errors import DataError, nearest
 
-__all__ = ["LAYOUTS", "Layout", "is_dataset", "open_dataset"]
+__all__ = ["LAYOUTS", "Layout", "is_dataset", "open_dataset", "patients_in"]
 
 
 class Layout(Protocol):
@@ -164,6 +164,18 @@ def _describe_json(path: Path) -> str:
 
 
 def _with_patients(cases: tuple[Case, ...], group_pattern: str) -> tuple[Case, ...]:
+    patients = patients_in([case.id for case in cases], group_pattern)
+    return tuple(
+        replace(case, patient=patient) for case, patient in zip(cases, patients, strict=True)
+    )
+
+
+def patients_in(ids: Iterable[str], group_pattern: str) -> list[str]:
+    """The patient in each case id, as :func:`open_dataset` finds it.
+
+    Raises:
+        DataError: not a regular expression, or an id without it.
+    """
     try:
         pattern = re.compile(group_pattern)
     except re.error as error:
@@ -172,15 +184,15 @@ def _with_patients(cases: tuple[Case, ...], group_pattern: str) -> tuple[Case, .
             f"'{group_pattern}' is not a regular expression ({error})",
             "Correct it",
         ) from error
-    grouped = []
-    for case in cases:
-        match = pattern.search(case.id)
+    patients = []
+    for case in ids:
+        match = pattern.search(case)
         patient = match and (match.group(1) if pattern.groups else match.group(0))
         if not patient:
             raise DataError(
                 "group pattern",
-                f"'{group_pattern}' is not found in the case '{case.id}'",
+                f"'{group_pattern}' is not found in the case '{case}'",
                 r"Every case id must contain it, e.g. 'patient\d+'",
             )
-        grouped.append(replace(case, patient=patient))
-    return tuple(grouped)
+        patients.append(patient)
+    return patients
