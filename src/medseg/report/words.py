@@ -14,7 +14,10 @@ def plain_interval(interval: Interval, confidence: float = 0.95) -> str:
     if interval.mean is None:
         return "undefined"
     if interval.low is None or interval.high is None:
-        return f"{interval.mean:.2f}, no interval from a single case or patient"
+        return (
+            f"{interval.mean:.2f}, no interval from a single "
+            f"{'patient' if interval.groups else 'case'}"
+        )
     bounds = f"{interval.low:.2f} to {interval.high:.2f}"
     return f"{interval.mean:.2f}, {100 * confidence:g} % interval {bounds}"
 
