@@ -175,7 +175,7 @@ class AxialAttention(nn.Module):
         at = torch.arange(length, device=self.relative.device)
         farthest = self.span - 1
         distance = (at[None, :] - at[:, None]).clamp(-farthest, farthest) + farthest
-        # Selecting has a gradient that adds up in a fixed order; indexing has not.
+        # On a CPU the gradient of selecting adds up in a fixed order; that of indexing does not.
         chosen = self.relative.index_select(1, distance.flatten())
         return chosen.view(-1, length, length)
 
