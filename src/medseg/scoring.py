@@ -23,7 +23,7 @@ from medseg.inference.predictor import load
 from medseg.metrics.evaluation import Evaluation, evaluate_folders
 from medseg.metrics.pair import DEFAULT_TOLERANCE
 from medseg.metrics.pairing import Reading
-from medseg.metrics.panel import DEFAULT_METRICS, EmptyPolicy, metrics_named
+from medseg.metrics.panel import DEFAULT_METRICS, METRICS, EmptyPolicy, metrics_named
 
 Part = Literal["auto", "train", "val", "test", "all"]
 Progress = Callable[[int, int], None]
@@ -128,7 +128,9 @@ def evaluate(
             model,
             {case.id: case.image for case in chosen.cases},
             folder,
-            options=PredictOptions(tta=tta),
+            options=PredictOptions(
+                tta=tta, probabilities=any(METRICS[name].graded for name in metrics)
+            ),
             # Masks that are there may be those of other images of the same names.
             overwrite=True,
             progress=progress,

@@ -275,3 +275,24 @@ def test_an_unknown_metric_is_refused(photos: Path) -> None:
     found = medseg("evaluate", photos / "masks", photos / "masks", "--metrics", "dicee")
     assert found.code == 2
     assert "--metrics dicee: there is no such metric. Did you mean 'dice'?" in found.message
+
+
+def test_metrics_of_probabilities_are_those_of_the_model(
+    photos: Path, trained: Path, tmp_path: Path
+) -> None:
+    names = "brier,ece,roc_auc,pr_auc,mae,s_measure,e_measure,weighted_f,threshold_dice"
+    options = ["--metrics", names, "--part", "all", "-o", tmp_path / "model.json"]
+    assert medseg("evaluate", photos, trained, *options).code == 0
+    predicted = medseg("predict", trained, photos, "-o", tmp_path / "out", "--probabilities")
+    assert predicted.code == 0
+    options = ["--metrics", names, "-o", tmp_path / "masks.json"]
+    assert medseg("evaluate", photos, tmp_path / "out", *options).code == 0
+    model, masks = (scores(tmp_path / f"{name}.json") for name in ("model", "masks"))
+    assert model["cases"] == masks["cases"]
+    assert 0 < model["summary"]["mean"]["brier"]["mean"] < 1
+
+
+def test_masks_without_probabilities_cannot_be_graded(photos: Path) -> None:
+    found = medseg("evaluate", photos / "masks", photos / "masks", "--metrics", "ece")
+    assert found.code == 2
+    assert "--metrics ece: it needs probabilities" in found.message

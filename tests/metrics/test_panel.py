@@ -26,11 +26,15 @@ def worst(name: str, pair: Pair) -> float:
     return pair.diagonal if METRICS[name].distance else 0.0
 
 
+GRADED = [name for name, metric in METRICS.items() if metric.graded]
+
+
 UNAFFECTED = ("specificity", "accuracy")
 """Defined whatever is empty."""
+UNGRADED = [name for name, metric in METRICS.items() if not metric.graded]
 
 
-@pytest.mark.parametrize("name", [name for name in METRICS if name not in UNAFFECTED])
+@pytest.mark.parametrize("name", [name for name in UNGRADED if name not in UNAFFECTED])
 @pytest.mark.parametrize("policy", EMPTY_POLICIES)
 @pytest.mark.parametrize(("truth", "prediction"), [(ONE_PIXEL, EMPTY), (EMPTY, ONE_PIXEL)])
 def test_a_missed_structure_and_a_false_alarm_take_the_worst_value_under_every_policy(
@@ -40,7 +44,7 @@ def test_a_missed_structure_and_a_false_alarm_take_the_worst_value_under_every_p
     assert measure(pair, [name], empty_policy=policy)[name] == worst(name, pair)
 
 
-@pytest.mark.parametrize("name", [name for name in METRICS if name not in UNAFFECTED])
+@pytest.mark.parametrize("name", [name for name in UNGRADED if name not in UNAFFECTED])
 def test_two_empty_regions_are_perfect_worst_or_left_out_as_the_policy_says(name: str) -> None:
     pair = Pair(EMPTY, EMPTY)
     values = [measure(pair, [name], empty_policy=policy)[name] for policy in EMPTY_POLICIES]
@@ -48,7 +52,7 @@ def test_two_empty_regions_are_perfect_worst_or_left_out_as_the_policy_says(name
     assert math.isnan(values[2])
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", UNGRADED)
 @pytest.mark.parametrize("truth", [ONE_PIXEL, ~ONE_PIXEL])
 def test_a_perfect_prediction_has_the_best_value(name: str, truth: NDArray[np.bool_]) -> None:
     assert measure(Pair(truth, truth), [name])[name] == METRICS[name].best
@@ -60,8 +64,8 @@ def test_what_is_predicted_where_nothing_is_known_does_not_matter(
     three: tuple[NDArray[np.bool_], ...],
 ) -> None:
     truth, prediction, known = three
-    expected = measure(Pair(truth, prediction, known), METRICS)
-    changed = measure(Pair(truth ^ ~known, prediction | ~known, known), METRICS)
+    expected = measure(Pair(truth, prediction, known), UNGRADED)
+    changed = measure(Pair(truth ^ ~known, prediction | ~known, known), UNGRADED)
     assert changed == pytest.approx(expected, nan_ok=True)
 
 
@@ -86,3 +90,25 @@ def test_an_unknown_metric_is_refused_with_the_nearest_name() -> None:
 
 def test_dice_comes_first_and_nothing_twice() -> None:
     assert metrics_named(["nsd", "iou", "nsd"]) == ("dice", "nsd", "iou")
+
+
+@pytest.mark.parametrize("name", GRADED)
+def test_certain_and_right_probabilities_have_the_best_value(name: str) -> None:
+    truth = np.zeros((12, 16), bool)
+    truth[3:9, 4:12] = True
+    pair = Pair(truth, truth, probability=truth.astype(np.float64))
+    assert measure(pair, [name])[name] == pytest.approx(METRICS[name].best, abs=0.01)
+
+
+@pytest.mark.parametrize("name", GRADED)
+def test_metrics_of_probabilities_need_them(name: str) -> None:
+    with pytest.raises(ValueError, match="no probabilities"):
+        measure(Pair(ONE_PIXEL, ONE_PIXEL), [name])
+
+
+@pytest.mark.parametrize("name", ["roc_auc", "pr_auc"])
+def test_curves_without_a_structure_are_left_out_under_every_policy(name: str) -> None:
+    pair = Pair(EMPTY, EMPTY, probability=np.full(EMPTY.shape, 0.1))
+    assert all(
+        math.isnan(measure(pair, [name], empty_policy=policy)[name]) for policy in EMPTY_POLICIES
+    )

@@ -57,9 +57,8 @@ def evaluate(
     metrics: Annotated[
         str | None,
         typer.Option(
-            help="Comma-separated; all, or some of dice, iou, precision, recall, specificity, "
-            "accuracy, f2, volume, hd, hd95, assd, nsd, boundary_iou "
-            "[dice,iou,precision,recall,specificity,hd95,assd,nsd].",
+            help="Comma-separated names of docs/metrics.md, e.g. dice,hd95,cldice,pq,ece "
+            "[dice,iou,precision,recall,specificity,hd95,assd,nsd]; all for everything.",
             metavar="NAMES",
         ),
     ] = None,

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.data.case import IGNORE, LabelMap
+from medseg.data.case import IGNORE, LabelMap, Region
 from medseg.data.registry import described
 from medseg.data.slices import Stack, misplaced, open_slices, spacing_of
 from medseg.data.source import Source
@@ -27,13 +27,16 @@ from medseg.errors import DataError, MedsegError
 from medseg.files import write_text
 from medseg.metrics import pairing
 from medseg.metrics.pair import DEFAULT_TOLERANCE, Pair
-from medseg.metrics.panel import DEFAULT_METRICS, EmptyPolicy, measure, metrics_named
+from medseg.metrics.panel import DEFAULT_METRICS, METRICS, EmptyPolicy, measure, metrics_named
 from medseg.metrics.statistics import Interval, bootstrap_mean
 
 OK = "ok"
 MISSING = "missing prediction"
 UNREADABLE = "unreadable prediction"
 LABEL_VALUES = "label values"
+
+PROBABILITIES = "probabilities"
+"""The folder beside predicted masks that holds their probabilities."""
 
 REPORT_SUFFIXES = (".html", ".json", ".csv")
 
@@ -245,6 +248,7 @@ def score_case(
     status: str = OK,
     patient: str | None = None,
     metrics: Sequence[str] = DEFAULT_METRICS,
+    probabilities: NDArray[np.floating[Any]] | None = None,
     spacing: Sequence[float] | None = None,
     tolerance: float = DEFAULT_TOLERANCE,
 ) -> list[CaseScore]:
@@ -261,6 +265,8 @@ def score_case(
             ``labels`` does not have gets its status here.
         patient: whose case it is.
         metrics: names of :data:`medseg.metrics.panel.METRICS`.
+        probabilities: (K, H, W) of all classes, or (1, H, W) of the foreground of a binary task;
+            for metrics that need them.
         spacing: of the pixels along each axis, in mm; distances are in pixels when None.
         tolerance: of the surface Dice, in that unit.
 
@@ -280,7 +286,14 @@ def score_case(
     rows = []
     for structure in labels.structures:
         there, here = np.isin(truth, structure.classes), np.isin(claimed, structure.classes)
-        pair = Pair(there, here, known, spacing=spacing, tolerance=tolerance)
+        pair = Pair(
+            there,
+            here,
+            known,
+            probability=_probability_of(structure, probabilities if usable else None, there.shape),
+            spacing=spacing,
+            tolerance=tolerance,
+        )
         rows.append(
             CaseScore(
                 case=case,
@@ -293,6 +306,19 @@ def score_case(
             )
         )
     return rows
+
+
+def _probability_of(
+    structure: Region, probabilities: NDArray[np.floating[Any]] | None, shape: tuple[int, ...]
+) -> NDArray[np.floating[Any]]:
+    """(H, W) of one structure; 0 everywhere without a usable prediction."""
+    if probabilities is None:
+        return np.zeros(shape)
+    if len(probabilities) == 1:
+        foreground: NDArray[np.floating[Any]] = probabilities[0]
+        return foreground
+    total: NDArray[np.floating[Any]] = probabilities[list(structure.classes)].sum(axis=0)
+    return total.clip(0, 1)
 
 
 def summarise(
@@ -414,6 +440,8 @@ def evaluate_folders(
     known, predicted = pairing.agree(known, inferred, predicted, predictions)
     classes, names = known, metrics_named(metrics)
     spacings = {item.case: spacing_of(item.mask) for item in truths}
+    graded = [name for name in names if METRICS[name].graded]
+    maps = _probability_files(truths, paired, predictions, graded)
     physical = all(spacing is not None for spacing in spacings.values())
 
     def score(item: pairing.Truth) -> list[CaseScore]:
@@ -429,6 +457,7 @@ def evaluate_folders(
             status=status,
             patient=item.patient,
             metrics=names,
+            probabilities=_read_probabilities(maps[item.case]) if item.case in maps else None,
             spacing=spacing if spacing is None else spacing[-there.ndim :],
             tolerance=tolerance,
         )
@@ -456,6 +485,47 @@ def evaluate_folders(
         unit="mm" if physical else "px",
         tolerance=tolerance,
     )
+
+
+def _probability_files(
+    truths: Sequence[pairing.Truth],
+    paired: Mapping[str, Path],
+    predictions: Path,
+    graded: Sequence[str],
+) -> dict[str, Path]:
+    """Case id to the probabilities that `medseg predict --probabilities` wrote beside its mask."""
+    if not graded:
+        return {}
+    if any(isinstance(truth.mask, Stack) for truth in truths):
+        raise MedsegError(
+            f"--metrics {graded[0]}", "it needs probabilities, which are not scored for volumes",
+            "Choose other metrics",
+        )  # fmt: skip
+    found = {}
+    for case, mask in paired.items():
+        below = mask.relative_to(predictions).with_suffix(".npz")
+        path = predictions / PROBABILITIES / below
+        if not path.is_file():
+            raise MedsegError(
+                f"--metrics {graded[0]}", f"it needs probabilities, and there is no {path}",
+                "Predict with --probabilities, or give the model instead of its masks",
+            )  # fmt: skip
+        found[case] = path
+    return found
+
+
+def _read_probabilities(path: Path) -> NDArray[np.floating[Any]]:
+    try:
+        with np.load(path) as archive:
+            values: NDArray[np.floating[Any]] = archive["probabilities"]
+    except Exception as error:  # damaged archives make decoders raise almost anything
+        raise DataError(path, f"cannot be read ({error})", "Predict it again") from error
+    if values.ndim != 3 or values.dtype.kind != "f":
+        raise DataError(
+            path, f"holds an array of shape {values.shape} and type {values.dtype}",
+            "Predict it again with --probabilities",
+        )  # fmt: skip
+    return values
 
 
 def _read_prediction(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.metrics.objects import ObjectPair, components
+from medseg.metrics.polyp import polyp_scores
 from medseg.metrics.surface import SurfaceDistances
 
 Region = NDArray[np.bool_]
@@ -37,6 +39,8 @@ class Pair:
         prediction: likewise.
         known: where it is known what is there; elsewhere nothing is scored, and both count as
             empty. None: everywhere.
+        probability: of each pixel, 0..1; None when it is not known, and then also what metrics of
+            it are.
         spacing: of the pixels along each axis, in mm; 1 (pixels) when None.
         tolerance: of the surface Dice, in units of the spacing.
 
@@ -50,6 +54,7 @@ class Pair:
         prediction: NDArray[Any],
         known: NDArray[np.bool_] | None = None,
         *,
+        probability: NDArray[np.floating[Any]] | None = None,
         spacing: Sequence[float] | None = None,
         tolerance: float = DEFAULT_TOLERANCE,
     ) -> None:
@@ -63,6 +68,8 @@ class Pair:
         if known is not None:
             self.truth, self.prediction = self.truth & known, self.prediction & known
             self.unknown = known.size - int(np.count_nonzero(known))
+        self.known = known
+        self.probability = probability
         self.spacing = (1.0,) * self.truth.ndim if spacing is None else tuple(spacing)
         if len(self.spacing) != self.truth.ndim:
             raise ValueError(f"spacing {self.spacing} for regions of shape {self.truth.shape}")
@@ -78,6 +85,37 @@ class Pair:
     @cached_property
     def surfaces(self) -> SurfaceDistances:
         return SurfaceDistances(self.truth, self.prediction, self.spacing)
+
+    @cached_property
+    def objects(self) -> ObjectPair:
+        """The connected components of both regions, as objects."""
+        return ObjectPair(components(self.truth), components(self.prediction), spacing=self.spacing)
+
+    @cached_property
+    def graded(self) -> tuple[Region, NDArray[np.float64]]:
+        """Truth and probability of the known pixels, flat where some are not known.
+
+        Raises:
+            ValueError: there is no probability.
+        """
+        if self.probability is None:
+            raise ValueError("no probabilities to grade")
+        values = self.probability.astype(np.float64)
+        return (self.truth, values) if self.known is None else (
+            self.truth[self.known], values[self.known]
+        )  # fmt: skip
+
+    @cached_property
+    def polyp(self) -> Mapping[str, float]:
+        """The numbers of PraNet's toolbox; the probability is 0 where nothing is known.
+
+        Raises:
+            ValueError: there is no probability, or this is a volume.
+        """
+        if self.probability is None:
+            raise ValueError("no probabilities to grade")
+        values = self.probability.astype(np.float64)
+        return polyp_scores(self.truth, values if self.known is None else values * self.known)
 
     @property
     def diagonal(self) -> float:

@@ -5,8 +5,8 @@ Published tables differ in what an empty mask is worth, so it is written down he
 * Exactly one region is empty, a missed structure or a pure false alarm: overlaps and shares are 0;
   distances take the image's diagonal, the longest there could be. It never drops out of a mean.
 * Both are empty: an :data:`EmptyPolicy` decides.
-* The truth covers every pixel: specificity is undefined (NaN) under every policy, because there
-  is no background that could have been kept free. It is left out of means and counted.
+* A metric that needs both structure and background (specificity, the areas under curves) is
+  undefined (NaN) without one of them under every policy. It is left out of means and counted.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from medseg.errors import MedsegError, nearest
-from medseg.metrics import overlap
+from medseg.metrics import objects, overlap, probability
 from medseg.metrics.pair import Pair
 from medseg.metrics.surface import boundary_iou
+from medseg.metrics.topology import cl_dice
 
 EmptyPolicy = Literal["one", "zero", "skip"]
 """What a case is worth where truth and prediction of a class are both empty: ``one`` is a perfect
@@ -37,22 +38,35 @@ class Metric:
         function: of the pair; NaN where it is undefined.
         title: for a table's head.
         meaning: one sentence for a reader who does not know the metric.
-        distance: whether it is a length, of which 0 is best and the image's diagonal worst;
-            otherwise 1 is best and 0 worst.
+        kind: a ``share`` is best at 1 and worst at 0, an ``error`` the other way round, a
+            ``distance`` best at 0 and worst at the image's diagonal.
+        conditional: whether it may be undefined for reasons of its own, and then stays so.
+        graded: whether it needs probabilities.
     """
 
     function: Callable[[Pair], float]
     title: str
     meaning: str
-    distance: bool = False
+    kind: Literal["share", "error", "distance"] = "share"
+    conditional: bool = False
+    graded: bool = False
 
     @property
     def best(self) -> float:
-        return 0.0 if self.distance else 1.0
+        return 1.0 if self.kind == "share" else 0.0
+
+    @property
+    def lower_is_better(self) -> bool:
+        return self.kind != "share"
+
+    @property
+    def distance(self) -> bool:
+        """Whether it is a length, in mm or pixels."""
+        return self.kind == "distance"
 
     def worst(self, pair: Pair) -> float:
         """What a missed structure is worth."""
-        return pair.diagonal if self.distance else 0.0
+        return {"share": 0.0, "error": 1.0, "distance": pair.diagonal}[self.kind]
 
 
 METRICS: Mapping[str, Metric] = {
@@ -81,19 +95,20 @@ METRICS: Mapping[str, Metric] = {
         "Specificity",
         "How much of the background was left alone: tn / (tn + fp). Near 1 for small structures, "
         "whatever the model does.",
+        conditional=True,
     ),
     "hd95": Metric(
         lambda pair: pair.surfaces.hausdorff(95),
         "HD95",
         "95 % of each outline lies within this distance of the other; in mm where the spacing is "
         "known, else in pixels. 0 is best.",
-        distance=True,
+        kind="distance",
     ),
     "assd": Metric(
         lambda pair: pair.surfaces.average(),
         "ASSD",
         "The mean distance between the outlines, both ways; in mm or pixels. 0 is best.",
-        distance=True,
+        kind="distance",
     ),
     "nsd": Metric(
         lambda pair: pair.surfaces.dice(pair.tolerance),
@@ -104,7 +119,7 @@ METRICS: Mapping[str, Metric] = {
         lambda pair: pair.surfaces.hausdorff(),
         "HD",
         "The largest distance from one outline to the other; in mm or pixels. 0 is best.",
-        distance=True,
+        kind="distance",
     ),
     "boundary_iou": Metric(
         lambda pair: boundary_iou(pair.truth, pair.prediction),
@@ -125,6 +140,111 @@ METRICS: Mapping[str, Metric] = {
         overlap.volumetric_similarity,
         "Volume",
         "How well the two areas agree in size, wherever they lie.",
+    ),
+    "cldice": Metric(
+        lambda pair: cl_dice(pair.truth, pair.prediction),
+        "clDice",
+        "Dice of the centrelines: whether thin branching structures hang together.",
+    ),
+    "aji": Metric(
+        lambda pair: objects.aji(pair.objects),
+        "AJI",
+        "Aggregated Jaccard index of the objects, here the connected components.",
+    ),
+    "pq": Metric(
+        lambda pair: objects.panoptic_quality(pair.objects).pq,
+        "PQ",
+        "Panoptic quality of the connected components: SQ times RQ.",
+    ),
+    "sq": Metric(
+        lambda pair: objects.panoptic_quality(pair.objects).sq,
+        "SQ",
+        "Mean IoU of the objects that were found (IoU above 0.5).",
+    ),
+    "rq": Metric(
+        lambda pair: objects.panoptic_quality(pair.objects).rq,
+        "RQ",
+        "F1 of finding the objects (IoU above 0.5).",
+    ),
+    "ap": Metric(
+        lambda pair: objects.average_precision(pair.objects),
+        "AP",
+        "Mean over IoU 0.50, 0.55 ... 0.95 of tp / (tp + fp + fn) of the objects.",
+    ),
+    "object_f1": Metric(
+        lambda pair: objects.object_f1(pair.objects),
+        "Object F1",
+        "F1 of finding objects, as in the GlaS contest.",
+    ),
+    "object_dice": Metric(
+        lambda pair: objects.object_dice(pair.objects),
+        "Object Dice",
+        "Dice of each object with its partner, weighted by area, as in the GlaS contest.",
+    ),
+    "object_hausdorff": Metric(
+        lambda pair: objects.object_hausdorff(pair.objects),
+        "Object HD",
+        "Hausdorff distance of each object to its partner, weighted by area. 0 is best.",
+        kind="distance",
+    ),
+    "roc_auc": Metric(
+        lambda pair: probability.roc_auc(*pair.graded),
+        "ROC-AUC",
+        "How surely a pixel inside has a higher probability than one outside.",
+        conditional=True,
+        graded=True,
+    ),
+    "pr_auc": Metric(
+        lambda pair: probability.average_precision(*pair.graded),
+        "PR-AUC",
+        "Average precision over all thresholds of the probability.",
+        conditional=True,
+        graded=True,
+    ),
+    "brier": Metric(
+        lambda pair: probability.brier_score(*pair.graded),
+        "Brier",
+        "Mean squared error of the probabilities. 0 is best.",
+        kind="error",
+        graded=True,
+    ),
+    "ece": Metric(
+        lambda pair: probability.expected_calibration_error(*pair.graded),
+        "ECE",
+        "How far probabilities are from frequencies, over 15 equal bins. 0 is best.",
+        kind="error",
+        graded=True,
+    ),
+    "mae": Metric(
+        lambda pair: pair.polyp["mae"],
+        "MAE",
+        "Mean absolute error of the map, stretched to 0..1 as in PraNet's toolbox. 0 is best.",
+        kind="error",
+        graded=True,
+    ),
+    "s_measure": Metric(
+        lambda pair: pair.polyp["s_measure"],
+        "S-measure",
+        "Structural likeness of map and mask (Fan et al. 2017).",
+        graded=True,
+    ),
+    "e_measure": Metric(
+        lambda pair: pair.polyp["mean_e"],
+        "E-measure",
+        "Enhanced alignment, mean over 256 thresholds (Fan et al. 2018).",
+        graded=True,
+    ),
+    "weighted_f": Metric(
+        lambda pair: pair.polyp["weighted_f"],
+        "Weighted F",
+        "F-measure that weighs errors by where they lie (Margolin et al. 2014).",
+        graded=True,
+    ),
+    "threshold_dice": Metric(
+        lambda pair: pair.polyp["mean_dice"],
+        "Dice over thresholds",
+        "Mean Dice over 256 thresholds of the map, as in PraNet's tables; not the Dice of a mask.",
+        graded=True,
     ),
 }
 """Every metric, by the name that ``--metrics`` takes."""
@@ -167,12 +287,10 @@ def measure(
     for name in names:
         metric = METRICS[name]
         value = metric.function(pair)
-        if math.isnan(value) and pair.both_empty:
-            worth = {"one": metric.best, "zero": metric.worst(pair), "skip": math.nan}
-            value = worth[empty_policy]
-        elif math.isnan(value) and metric.distance:
+        if math.isnan(value) and not metric.conditional:
             value = metric.worst(pair)
-        elif math.isnan(value) and name in ("nsd", "boundary_iou"):
-            value = 0.0
+            if pair.both_empty:
+                worth = {"one": metric.best, "zero": value, "skip": math.nan}
+                value = worth[empty_policy]
         values[name] = value
     return values
