@@ -181,7 +181,9 @@ class AxialAttention(nn.Module):
 
 
 class AxialBlock(nn.Module):
-    """Halve the channels (1x1), attend along columns, then rows, restore (1x1), add the shortcut.
+    """Reduce channels (1x1), attend along columns, then rows, restore (1x1), add the shortcut.
+
+    Inside are half the output channels, rounded down to a multiple of 8.
 
     A stride of 2 averages before the attention, whose memory grows with the third power of the
     size.
