@@ -30,6 +30,8 @@ HELP = [
     ["train"],
     ["predict"],
     ["evaluate"],
+    ["benchmark"],
+    ["explain"],
     ["compare"],
     ["data"],
     ["data", "check"],

@@ -93,12 +93,14 @@ def grad_cam_plus_plus(network: nn.Module, image: Tensor, target: Target, layer:
     Chattopadhay, Sarkar, Howlader, Balasubramanian (2018), "Grad-CAM++: Generalized
     Gradient-based Visual Explanations for Deep Convolutional Networks", WACV, arXiv 1710.11063,
     equations 10 and 19: with g the gradient and A the map, a = g^2 / (2 g^2 + sum(A) g^3). The
-    paper's maps come after a ReLU; of others, the positive part is summed here.
+    paper's maps come after a ReLU, and the positive part of others is taken: a channel that is
+    negative everywhere would otherwise get the highest weight.
     """
     maps, gradient = _map_and_gradient(network, image, target, layer)
     # Dividing by g^2, where g > 0, spares the cubes, which overflow or vanish in float32.
     positive = gradient.clamp_min(0)
-    total = maps.clamp_min(0).sum((-2, -1), keepdim=True)
+    maps = maps.clamp_min(0)
+    total = maps.sum((-2, -1), keepdim=True)
     weights = (positive / (2 + total * positive)).sum((-2, -1), keepdim=True)
     return (weights * maps).sum(0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,10 @@ from medseg.inference.predictor import Model, as_image
 CHECKS = 3
 """Re-initialised networks that a map is compared with."""
 
+Check = Literal["passed", "failed", "undefined"]
+
+_PIXELS_AT_ONCE = 256 * 256
+
 
 @dataclass(frozen=True)
 class Randomisation:
@@ -42,11 +46,6 @@ class Randomisation:
 
     correlation: float
     similarity: float
-
-    @property
-    def passed(self) -> bool:
-        """Whether the map depends on what was learnt; an empty one does not pass."""
-        return self.correlation <= MOST_ALIKE
 
 
 @dataclass(frozen=True)
@@ -83,15 +82,36 @@ class Explanation:
     completeness: float | None
 
     @property
+    def check(self) -> Check:
+        """Whether the map depends on what was learnt; of an empty one nobody can say."""
+        if math.isnan(self.randomisation.correlation):
+            return "undefined"
+        return "passed" if self.randomisation.correlation <= MOST_ALIKE else "failed"
+
+    @property
+    def no_better_than_shuffled(self) -> bool:
+        """Whether neither deletion nor insertion tells the map from shuffled ones."""
+        found = self.faithfulness
+        return (
+            found.deletion >= found.shuffled_deletion
+            and found.insertion <= found.shuffled_insertion
+        )
+
+    @property
     def warnings(self) -> list[str]:
         """What a reader of the picture must know."""
         if not self.map.any():
             return ["EMPTY MAP: no evidence for the class was found."]
         said = []
-        if not self.randomisation.passed:
+        if self.check == "failed":
             said.append(
                 "FAILS THE SANITY CHECK: networks with random weights give nearly the same map "
                 f"(rank correlation {self.randomisation.correlation:.2f} > {MOST_ALIKE:g})."
+            )
+        if self.no_better_than_shuffled:
+            said.append(
+                "NO BETTER THAN CHANCE: deletion and insertion are no better than those of "
+                "shuffled maps."
             )
         if self.completeness is not None and not self.completeness <= 0.05:
             said.append(
@@ -121,7 +141,7 @@ class Explanation:
             "random_correlation": self.randomisation.correlation,
             "random_ssim": self.randomisation.similarity,
             "completeness_error": math.nan if self.completeness is None else self.completeness,
-            "sanity_check": "passed" if self.randomisation.passed else "failed",
+            "sanity_check": self.check,
             "warnings": " ".join(self.warnings),
         }
 
@@ -164,6 +184,8 @@ class Explainer:
         self.layer: str | None = None
         self.steps: int | None = None
         size = model.manifest.preprocessing.image_size
+        # Small images are batched on a CPU too, where calling each layer would cost most.
+        self.batch_size = max(model.batch_size, min(16, _PIXELS_AT_ONCE // size**2))
         if self.method in STEPS:
             if layer is not None:
                 raise MedsegError(
@@ -216,7 +238,7 @@ class Explainer:
         grid = (inputs.shape[-2], inputs.shape[-1])
         target = Target(index, on_grid(region, grid).to(model.device))
         evidence = self._evidence(model.network, inputs, target)
-        full = shown(resized(evidence.values, size))
+        full = shown(resized(shown(evidence.values), size))
         return Explanation(
             map=full,
             region=region,
@@ -231,7 +253,7 @@ class Explainer:
                 target,
                 evidence.values,
                 seed=self.seed,
-                batch_size=model.batch_size,
+                batch_size=self.batch_size,
             ),
             pointing=scores.pointing(full, region),
             truth_pointing=None if truth is None else scores.pointing(full, truth == index),
@@ -247,7 +269,7 @@ class Explainer:
             method=self.method,
             layer=self.layer,
             steps=self.steps,
-            batch_size=self.model.batch_size,
+            batch_size=self.batch_size,
         )
 
     def _randomisation(

@@ -60,7 +60,7 @@ def write_page(
         resources.files("medseg.report").joinpath("explanations.html").read_text(encoding="utf-8")
     )
     explained = [row for row in rows if row["status"] == "ok"]
-    failed = [row for row in explained if row["sanity_check"] != "passed"]
+    failed = [row for row in explained if row["sanity_check"] == "failed"]
     ordered = failed + [row for row in explained if row not in failed]
     shown = [row for row in ordered if row["case"] in pictures][:MOST_PICTURES]
     columns = {
@@ -75,6 +75,7 @@ def write_page(
         rows=[[_cell(row[name]) for name in columns] for row in explained],
         failed=len(failed),
         explained=len(explained),
+        empty=sum(row["sanity_check"] == "undefined" for row in explained),
         nothing=[row for row in rows if row["status"] != "ok"],
         pictures=[(row["case"], _png(pictures[row["case"]])) for row in shown],
     )

@@ -17,7 +17,9 @@ from medseg.report.overlay import CLASS_COLOURS, mask_thumbnail, outline, thumbn
 PANEL = 480
 """Longer side of a panel's picture, in pixels."""
 
-_STRENGTH = 0.6
+_STRENGTH = 0.5
+_INCHES, _INCHES_OF_TEXT = 3.8, 9.2
+_LINE, _GAP, _BAR = 0.22, 0.1, 0.45
 _WARNING = "#a33c00"
 
 
@@ -49,58 +51,59 @@ def draw(
     height, width = picture.shape[:2]
 
     notes = [textwrap.fill(each, 100) for each in explanation.warnings]
-    text_lines = 2 + sum(note.count("\n") + 1 for note in notes)
-    panel_inches = 3.6 * width / max(height, width)
-    figure = Figure(
-        figsize=(
-            max(3 * panel_inches + 1.2, 9.0),
-            3.6 * height / max(height, width) + 0.4 + 0.22 * text_lines,
-        ),
-        dpi=100,
-        layout="constrained",
+    text = _LINE * (2 + sum(note.count("\n") + 1 for note in notes)) + _GAP
+    panel_width, panel_height = (
+        max(0.5, _INCHES * side / max(height, width)) for side in (width, height)
     )
-    parts: Any = figure.subfigures(
-        2, 1, height_ratios=[0.22 * text_lines, 3.6 * height / max(height, width) + 0.4]
-    )
-    top, bottom = parts
-    _write(top, [_heading(explanation, name), _scores(explanation)], notes)
-    left, middle, right = bottom.subplots(1, 3)
-    left.imshow(picture)
-    middle.imshow(over)
-    right.imshow(_outlined(picture, explanation, truth))
-    scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1), "inferno")
-    bar = bottom.colorbar(scale, ax=middle, shrink=0.9, pad=0.02)
-    bar.ax.tick_params(labelsize=7)
+    total_width = max(3 * panel_width + 4 * _GAP + _BAR, _INCHES_OF_TEXT)
+    total_height = panel_height + text + _LINE + 2 * _GAP
+    figure = Figure(figsize=(total_width, total_height), dpi=100)
+    _write(figure, [_heading(explanation, name), _scores(explanation)], notes)
+
+    # Placed by hand: matplotlib's own layout takes longer than all the drawing.
+    def axes_at(left: float, width: float) -> Any:
+        place = (left / total_width, _GAP / total_height)
+        return figure.add_axes((*place, width / total_width, panel_height / total_height))
+
+    last = _GAP + 2 * (panel_width + _GAP) + _BAR
     where = "explained region" + ("" if truth is None else ", truth dashed")
-    for axes, title in zip((left, middle, right), ("image", "evidence", where), strict=True):
-        axes.set_title(title, fontsize=9)
+    panels = (
+        (_GAP, "image", picture),
+        (2 * _GAP + panel_width, "evidence", over),
+        (last, where, _outlined(picture, explanation, truth)),
+    )
+    for left, title, shown in panels:
+        axes = axes_at(left, panel_width)
+        axes.imshow(shown)
+        axes.set_title(title, fontsize=9, pad=4)
         axes.set_axis_off()
+    scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1), "inferno")
+    bar = axes_at(2 * (_GAP + panel_width) + 0.05, 0.12)
+    figure.colorbar(scale, cax=bar).ax.tick_params(labelsize=7)
     data = io.BytesIO()
     with warnings.catch_warnings():
         # A class or file may be named in a script that matplotlib's font lacks.
         warnings.filterwarnings("ignore", message="Glyph")
-        # Panels of a very long or flat image leave constrained layout no room.
-        warnings.filterwarnings("ignore", message="constrained_layout not applied")
         figure.savefig(data, format="png", metadata={"Software": None})
     return data.getvalue()
 
 
-def _write(top: Any, lines: list[str], notes: list[str]) -> None:
+def _write(figure: Any, lines: list[str], notes: list[str]) -> None:
     """Heading and scores, and below them the warnings, which are bold."""
-    count = len(lines) + sum(note.count("\n") + 1 for note in notes)
-    place = 0
+    width, height = figure.get_size_inches()
+    top = height - _GAP
     for index, text in enumerate([*lines, *notes]):
         warns = index >= len(lines)
-        top.text(
-            0.01,
-            1 - (place + 0.1) / count,
+        figure.text(
+            _GAP / width,
+            top / height,
             _plain(text),
             va="top",
             fontsize=10 if index == 0 else 9,
             weight="bold" if warns or index == 0 else "normal",
             color=_WARNING if warns else "black",
         )
-        place += text.count("\n") + 1
+        top -= _LINE * (text.count("\n") + 1)
 
 
 def _heading(explanation: Explanation, name: str) -> str:
@@ -111,12 +114,11 @@ def _heading(explanation: Explanation, name: str) -> str:
 
 def _scores(explanation: Explanation) -> str:
     faithful, pointing = explanation.faithfulness, explanation.pointing
-    check = "passed" if explanation.randomisation.passed else "failed"
     return (
         f"deletion {faithful.deletion:.2f} (shuffled {faithful.shuffled_deletion:.2f}) · "
         f"insertion {faithful.insertion:.2f} (shuffled {faithful.shuffled_insertion:.2f}) · "
         f"inside region {_percent(pointing.energy)} of the evidence, {_percent(pointing.area)} of "
-        f"the image · sanity check {check}"
+        f"the image · sanity check {explanation.check}"
     )
 
 

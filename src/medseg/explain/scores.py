@@ -90,14 +90,15 @@ def faithfulness(
     sigma = (0, 0, BLUR * size, BLUR * size)
     blurred = torch.from_numpy(ndimage.gaussian_filter(image.cpu().numpy(), sigma)).to(image)
 
+    random = np.random.default_rng(seed)
+
     def areas(values: NDArray[np.float32]) -> tuple[float, float]:
-        rank = _ranks(resized(values, (size, size))).to(image.device)
+        rank = _ranks(resized(values, (size, size)), random).to(image.device)
         return (
             _area(network, target, rank, image, torch.zeros_like(image), batch_size),
             _area(network, target, rank, blurred, image, batch_size),
         )
 
-    random = np.random.default_rng(seed)
     controls = [
         areas(random.permutation(values.ravel()).reshape(values.shape)) for _ in range(CONTROLS)
     ]
@@ -108,9 +109,9 @@ def faithfulness(
     )
 
 
-def _ranks(values: NDArray[np.float32]) -> Tensor:
-    """0 for the highest pixel, 1 for the next ...; (S, S)."""
-    order = np.argsort(-values, axis=None, kind="stable")
+def _ranks(values: NDArray[np.float32], random: np.random.Generator) -> Tensor:
+    """0 for the highest pixel, 1 for the next ...; equal ones in any order; (S, S)."""
+    order = np.lexsort((random.random(values.size), -values.ravel()))
     ranks = np.empty(values.size, np.int64)
     ranks[order] = np.arange(values.size)
     return torch.from_numpy(ranks.reshape(values.shape))

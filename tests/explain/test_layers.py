@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from medseg.errors import MedsegError
+from medseg.explain.layers import choose_layer, find_layers
+from medseg.models import create_model
+
+
+class Pyramid(nn.Module):
+    """Has everything that is no layer to explain: a shared module, a tuple, a single cell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.deep = nn.Conv2d(1, 6, 2, 2)
+        self.shared = nn.ReLU()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.both = nn.AdaptiveMaxPool2d(2, return_indices=True)
+        self.reduce = nn.Conv2d(6, 2, 1)
+        self.head = nn.Conv2d(2, 1, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        deep = self.shared(self.shared(self.deep(image)))
+        deep = deep * self.pool(deep) + self.both(deep)[0].mean()
+        up = nn.functional.interpolate(self.reduce(deep), size=image.shape[-2:])
+        out: Tensor = self.head(up)
+        return out
+
+
+def test_only_modules_that_make_one_map_once_can_be_explained() -> None:
+    layers = find_layers(Pyramid(), torch.zeros(1, 1, 8, 8))
+    assert [(each.name, each.channels, each.height, each.width) for each in layers] == [
+        ("deep", 6, 4, 4),
+        ("reduce", 2, 4, 4),
+        ("head", 1, 8, 8),
+    ]
+
+
+def test_looking_for_layers_leaves_no_hooks() -> None:
+    network = Pyramid()
+    find_layers(network, torch.zeros(1, 1, 8, 8))
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_the_default_is_the_smallest_map_before_channels_are_reduced() -> None:
+    layers = find_layers(Pyramid(), torch.zeros(1, 1, 8, 8))
+    assert choose_layer(layers, None).name == "deep"
+
+
+@pytest.mark.parametrize(
+    ("system", "deepest"),
+    [("med2d-segnet", "stages.1"), ("unet", "encoder.2")],
+)
+def test_the_default_is_the_end_of_the_encoder(system: str, deepest: str) -> None:
+    options = {"depths": (1, 1)} if system == "med2d-segnet" else {}
+    network = create_model(system, widths=(4, 6, 8), **options).eval()
+    layers = find_layers(network, torch.zeros(1, 3, 32, 32))
+    assert choose_layer(layers, None).name == deepest
+
+
+def test_an_unknown_layer_is_answered_with_the_nearest() -> None:
+    layers = find_layers(Pyramid(), torch.zeros(1, 1, 8, 8))
+    assert choose_layer(layers, "reduce").channels == 2
+    with pytest.raises(MedsegError, match=r"--layer redduce: .* Did you mean 'reduce'"):
+        choose_layer(layers, "redduce")
+    with pytest.raises(MedsegError, match="--layer list"):
+        choose_layer(layers, "??")
+
+
+def test_a_network_without_layers_is_told_what_works() -> None:
+    with pytest.raises(MedsegError, match="integrated-gradients"):
+        choose_layer(find_layers(nn.Conv2d(1, 1, 1), torch.zeros(1, 1, 8, 8)), None)
