@@ -79,7 +79,7 @@ def write_results(
             "for each cell, at the end",
         },
         "metrics": list(spec.metrics),
-        "lower_is_better": [name for name in spec.metrics if METRICS[name].distance],
+        "lower_is_better": [name for name in spec.metrics if METRICS[name].lower_is_better],
         "systems": [each.name for each in spec.systems],
         "data": {entry.name: _facts(checked[entry.name]) for entry in spec.data},
         "unseen": {entry.name: _facts(checked[entry.name]) for entry in spec.unseen},
@@ -216,7 +216,7 @@ def _tests(spec: Spec, tables: Sequence[_Table]) -> list[dict[str, Any]]:
                 compared = compare(
                     {name: [table.path for table in of] for name, of in systems.items()},
                     metric=metric,
-                    lower_is_better=METRICS[metric].distance,
+                    lower_is_better=METRICS[metric].lower_is_better,
                 )
             except MedsegError as error:
                 found.append({**where, "error": str(error)})
