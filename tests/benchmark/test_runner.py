@@ -39,7 +39,7 @@ def grid(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Grid:
     others = squares(folder / "others", 6)
     values = tiny(folder, data=[str(photos)], unseen=[str(others)], seeds=2)
     values |= {"systems": [*values["systems"], str(folder / "bad.py")], "set": GRID}
-    return benchmark.run(parse_spec(values), folder / "out", device="cpu", quiet=True)
+    return benchmark.run(parse_spec(values), folder / "out", device="cpu", quiet=True, report=False)
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_what_is_finished_is_kept_and_a_mended_system_is_trained(
     spec["systems"][1] |= {"system": str(tmp_path / "bad.py"), "hash": None}
     spec["seeds"] = [0, 1]
     before = (copied / "cells/good/photos/seed-0/cell.json").stat().st_mtime_ns
-    again = benchmark.run(parse_spec(spec), copied, device="cpu", quiet=True)
+    again = benchmark.run(parse_spec(spec), copied, device="cpu", quiet=True, report=False)
     assert not again.failures
     assert (copied / "cells/good/photos/seed-0/cell.json").stat().st_mtime_ns == before
     old = [row for row in rows(grid.folder / "results.csv") if row["system"] == "good"]
@@ -147,7 +147,7 @@ def test_a_folder_of_another_spec_is_refused(
     grid: Grid, copied: Path, change: dict[str, Any], named: str
 ) -> None:
     with pytest.raises(MedsegError, match=rf"another benchmark, which differs in {named}\b"):
-        benchmark.run(parse_spec({**grid.spec.dump(), **change}), copied, quiet=True)
+        benchmark.run(parse_spec({**grid.spec.dump(), **change}), copied, quiet=True, report=False)
 
 
 def test_a_folder_of_other_data_is_refused(
@@ -159,7 +159,7 @@ def test_a_folder_of_other_data_is_refused(
     Image.open(moved / "masks" / "003.png").point(lambda value: 0).save(moved / "masks" / "003.png")
     before = (copied / "spec.yaml").read_bytes()
     with pytest.raises(MedsegError, match="differs in data: photos"):
-        benchmark.run(parse_spec(spec), copied, quiet=True)
+        benchmark.run(parse_spec(spec), copied, quiet=True, report=False)
     assert (copied / "spec.yaml").read_bytes() == before
 
 
@@ -167,21 +167,21 @@ def test_data_that_differ_from_a_recorded_hash_are_refused(grid: Grid, tmp_path:
     spec = grid.spec.dump()
     spec["data"][0]["hash"] = "0123456789abcdef"
     with pytest.raises(MedsegError, match="0123456789abcdef is recorded"):
-        benchmark.run(parse_spec(spec), tmp_path / "new", quiet=True)
+        benchmark.run(parse_spec(spec), tmp_path / "new", quiet=True, report=False)
     assert not (tmp_path / "new").exists()
 
 
 def test_a_folder_of_something_else_is_refused(grid: Grid, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(MedsegError, match=r"holds thesis\.tex, no benchmark"):
-        benchmark.run(grid.spec, tmp_path, quiet=True)
+        benchmark.run(grid.spec, tmp_path, quiet=True, report=False)
 
 
 @pytest.mark.parametrize("text", ["3", "systems: [unet]", "a: ["])
 def test_a_damaged_folder_is_refused(grid: Grid, copied: Path, text: str) -> None:
     (copied / "spec.yaml").write_text(text)
     with pytest.raises(MedsegError, match=r"spec\.yaml: it"):
-        benchmark.run(grid.spec, copied, quiet=True)
+        benchmark.run(grid.spec, copied, quiet=True, report=False)
 
 
 def test_one_benchmark_at_a_time_writes_to_a_folder(grid: Grid, copied: Path) -> None:
@@ -189,13 +189,13 @@ def test_one_benchmark_at_a_time_writes_to_a_folder(grid: Grid, copied: Path) ->
         FileLock(copied / ".lock"),
         pytest.raises(MedsegError, match="another benchmark is writing"),
     ):
-        benchmark.run(grid.spec, copied, quiet=True)
+        benchmark.run(grid.spec, copied, quiet=True, report=False)
 
 
 def test_a_killed_cell_is_a_row_too(photos: Path, tmp_path: Path) -> None:
     values = tiny(tmp_path, data=str(photos))
     (tmp_path / "good.py").write_text(before_forward("import os; os.kill(os.getpid(), 9)"))
-    ran = benchmark.run(values, tmp_path / "out", device="cpu", quiet=True)
+    ran = benchmark.run(values, tmp_path / "out", device="cpu", quiet=True, report=False)
     (record,) = ran.records
     assert record["status"] == "failed"
     assert "killed by SIGKILL" in record["error"]
@@ -226,7 +226,9 @@ def test_a_cell_stopped_in_its_training_goes_on_to_the_same_scores(
 def test_data_with_errors_fail_before_anything_is_trained(tmp_path: Path) -> None:
     broken = squares(tmp_path / "broken", 6)
     (broken / "masks" / "002.png").write_bytes(b"no picture")
-    ran = benchmark.run(tiny(tmp_path, data=str(broken)), tmp_path / "out", quiet=True)
+    ran = benchmark.run(
+        tiny(tmp_path, data=str(broken)), tmp_path / "out", quiet=True, report=False
+    )
     (record,) = ran.records
     assert record["status"] == "failed"
     assert "002" in record["error"]
@@ -238,7 +240,7 @@ def test_data_without_a_test_part_fail(tmp_path: Path) -> None:
     data = squares(tmp_path / "data", 6)
     (data / "train.txt").write_text("000\n001\n002\n")
     (data / "val.txt").write_text("003\n004\n005\n")
-    ran = benchmark.run(tiny(tmp_path, data=str(data)), tmp_path / "out", quiet=True)
+    ran = benchmark.run(tiny(tmp_path, data=str(data)), tmp_path / "out", quiet=True, report=False)
     assert "no test part" in ran.records[0]["error"]
 
 
@@ -273,6 +275,7 @@ def slow_grid(photos: Path, tmp_path: Path) -> list[str]:
     return [
         "benchmark", "--systems", str(tmp_path / "good.py"), "--data", str(photos), "--seeds", "2",
         "--epochs", "12", "--image-size", "16", "--set", "train.batch_size=4", "--device", "cpu",
+        "--no-report",
     ]  # fmt: skip
 
 
@@ -336,4 +339,4 @@ def test_an_interrupted_benchmark_says_how_to_go_on(slow_grid: list[str], tmp_pa
     again = f"medseg benchmark {tmp_path / 'out' / 'spec.yaml'} -o {tmp_path / 'out'}"
     assert again in err.decode()
     assert "Traceback" not in err.decode()
-    assert medseg(*again.split()[1:], "--device", "cpu").code == 0
+    assert medseg(*again.split()[1:], "--device", "cpu", "--no-report").code == 0

@@ -18,7 +18,7 @@ import time
 import traceback
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +36,12 @@ from medseg.metrics.panel import EmptyPolicy
 from medseg.scoring import Part, evaluate
 
 OK = "ok"
-COST = ("wall_seconds", "peak_memory_gb", "peak_gpu_memory_gb", "threads")
-"""What a cell says of the process in which it was trained."""
-
 FAILED = "failed"
 STOPPED_CODE = 130
 
 _NAMED = frozenset({"system", "data", "seed", "status", "error"})
-REQUIRED = {OK: _NAMED | {"val_dice", "unseen", "wall_seconds"}, FAILED: _NAMED}
+_TRAINED = frozenset({"image_size", "channels", "classes", "val_dice", "unseen", "wall_seconds"})
+REQUIRED = {OK: _NAMED | _TRAINED, FAILED: _NAMED}
 """The keys without which a ``cell.json`` of each status is damaged."""
 
 
@@ -86,7 +84,6 @@ class Job:
         cache_limit: bytes that they may take.
         data_hash: of the data.
         keep: keep the checkpoints.
-        cost: of an earlier process that trained this cell, which then only lacks scores.
     """
 
     system: str
@@ -104,7 +101,6 @@ class Job:
     cache_limit: int
     data_hash: str
     keep: bool
-    cost: Mapping[str, Any] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write as JSON, atomically."""
@@ -120,11 +116,42 @@ class Job:
         return cls(**values)
 
 
-def failed(job: Job | None, error: str, **facts: Any) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What the process took in which a cell's training ended.
+
+    Attributes:
+        wall_seconds: from its start, without loading Python's modules.
+        peak_memory_gb: the most memory it held, in 10^9 bytes; None where unknown.
+        peak_gpu_memory_gb: likewise, of the GPU; None without one.
+        threads: that PyTorch might use.
+    """
+
+    wall_seconds: float
+    peak_memory_gb: float | None
+    peak_gpu_memory_gb: float | None
+    threads: int
+
+    @classmethod
+    def since(cls, started: float) -> Cost:
+        """Of this process until now; ``started`` is of `time.perf_counter`."""
+        gpu = torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else None
+        seconds = round(time.perf_counter() - started, 3)
+        return cls(seconds, peak_memory_gb(), gpu, torch.get_num_threads())
+
+
+def failed(job: Job, error: str, cost: Cost | None = None) -> dict[str, Any]:
     """What ``cell.json`` holds of a cell that could not be finished."""
-    named = {"system": job.system, "data": job.data.name, "seed": job.seed} if job else {}
-    digest = {"data_hash": job.data_hash} if job else {}
-    return {**named, **facts, "status": FAILED, "error": error, **digest, "medseg": __version__}
+    return {
+        "system": job.system,
+        "data": job.data.name,
+        "seed": job.seed,
+        "status": FAILED,
+        "error": error,
+        "data_hash": job.data_hash,
+        "medseg": __version__,
+        **(asdict(cost) if cost is not None else {}),
+    }
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
@@ -142,13 +169,19 @@ def run_cell(folder: Path, job: Job) -> dict[str, Any]:
         MedsegError: anything that a user can mend.
         Interrupted: on SIGINT, after the training was saved.
     """
-    run = folder / "run"
-    trained = _train(run, job)
+    started = time.perf_counter()
+    run, cost = folder / "run", folder / "cost.json"
+    if not (run / "model.medseg").is_file():
+        cost.unlink(missing_ok=True)
+        _train(run, job)
+    trained = read_manifest(run / "model.medseg")
+    if not cost.is_file():
+        # Scores may be made by a later process, which has not trained.
+        write_text(cost, json.dumps(asdict(Cost.since(started))))
     history = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     write_text(folder / "metrics.jsonl", (run / "metrics.jsonl").read_text(encoding="utf-8"))
     test = folder / "test.csv"
     if not test.is_file():
-        # Masks that are there are of an attempt that was killed before its scores were written.
         _score(job.data, run, job, test, part="test", masks=folder / "masks")
     unseen: dict[str, dict[str, Any]] = {}
     for target in job.unseen:
@@ -170,7 +203,9 @@ def run_cell(folder: Path, job: Job) -> dict[str, Any]:
         "status": OK,
         "error": None,
         "parameters": trained.parameters,
-        "image_size": trained.image_size,
+        "image_size": trained.preprocessing.image_size,
+        "channels": trained.preprocessing.channels,
+        "classes": trained.num_classes,
         "train_seconds": round(sum(row["seconds"] for row in history), 3),
         "epochs": len(history),
         "best_epoch": int(best["epoch"]),
@@ -179,49 +214,41 @@ def run_cell(folder: Path, job: Job) -> dict[str, Any]:
         "leak": facts.get("leak", ""),
         "unseen": unseen,
         "medseg": __version__,
+        **json.loads(cost.read_text(encoding="utf-8")),
     }
     if not job.keep:
         shutil.rmtree(run / "checkpoints", ignore_errors=True)
     return record
 
 
-@dataclass(frozen=True, slots=True)
-class _Trained:
-    parameters: int
-    image_size: int
-
-
-def _train(run: Path, job: Job) -> _Trained:
-    bundle = run / "model.medseg"
-    if not bundle.is_file():
-        common: dict[str, Any] = {
-            "output": run,
-            "device": job.device,
-            "cache_dir": job.cache,
-            "cache_limit": job.cache_limit,
-        }
-        begun = (run / "recipe.yaml").is_file()
-        if begun:
-            try:
-                train(job.data.path, resume=True, **common)
-            except ModelError as error:
-                print(f"{error}\nThe training begins anew.", file=sys.stderr)
-                begun = False
-        if not begun:
-            shutil.rmtree(run, ignore_errors=True)
-            train(
-                job.data.path,
-                system=job.network,
-                seed=job.seed,
-                fold=job.fold,
-                split=job.split,
-                layout=None if job.data.layout == "auto" else job.data.layout,
-                group_pattern=job.data.group_pattern,
-                settings=job.settings,
-                **common,
-            )
-    manifest = read_manifest(bundle)
-    return _Trained(manifest.parameters, manifest.preprocessing.image_size)
+def _train(run: Path, job: Job) -> None:
+    """Train, or go on with a training."""
+    common: dict[str, Any] = {
+        "output": run,
+        "device": job.device,
+        "cache_dir": job.cache,
+        "cache_limit": job.cache_limit,
+    }
+    begun = (run / "recipe.yaml").is_file()
+    if begun:
+        try:
+            train(job.data.path, resume=True, **common)
+        except ModelError as error:
+            print(f"{error}\nThe training begins anew.", file=sys.stderr)
+            begun = False
+    if not begun:
+        shutil.rmtree(run, ignore_errors=True)
+        train(
+            job.data.path,
+            system=job.network,
+            seed=job.seed,
+            fold=job.fold,
+            split=job.split,
+            layout=None if job.data.layout == "auto" else job.data.layout,
+            group_pattern=job.data.group_pattern,
+            settings=job.settings,
+            **common,
+        )
 
 
 def _score(
@@ -287,12 +314,6 @@ def peak_memory_gb() -> float | None:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e9, 4)
 
 
-def _gpu_memory_gb() -> float | None:
-    if not torch.cuda.is_available():
-        return None
-    return round(torch.cuda.max_memory_allocated() / 1e9, 4)
-
-
 def _end_with_parent() -> None:
     """End this process when the benchmark that started it is gone, however it went.
 
@@ -313,24 +334,16 @@ def main(folder: Path) -> int:
     _end_with_parent()
     started = time.perf_counter()
     job = Job.read(folder / "job.json")
-    trained_before = (folder / "run" / "model.medseg").is_file()
     try:
         record = run_cell(folder, job)
     except MedsegError as error:
         print(error, file=sys.stderr)
-        record = failed(job, str(error))
+        record = failed(job, str(error), Cost.since(started))
     except (Interrupted, KeyboardInterrupt):
         return STOPPED_CODE
     except Exception as error:
         traceback.print_exc()
-        record = failed(job, f"{type(error).__name__}: {error}")
-    cost = {
-        "wall_seconds": round(time.perf_counter() - started, 3),
-        "peak_memory_gb": peak_memory_gb(),
-        "peak_gpu_memory_gb": _gpu_memory_gb(),
-        "threads": int(os.environ.get("OMP_NUM_THREADS", "0")) or os.cpu_count(),
-    }
-    record |= dict(job.cost) if trained_before and job.cost else cost
+        record = failed(job, f"{type(error).__name__}: {error}", Cost.since(started))
     write_record(folder, record)
     return 0 if record["status"] == OK else 1
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,10 @@ import torch
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from medseg.benchmark.cell import (
-    COST,
     OK,
     REQUIRED,
     STOPPED_CODE,
@@ -34,7 +34,10 @@ from medseg.benchmark.cell import (
     failed,
     write_record,
 )
-from medseg.benchmark.check import Checked, Overlap, check_spec
+from medseg.benchmark.check import Checked, check_spec
+from medseg.benchmark.efficiency import measure
+from medseg.benchmark.page import write_report
+from medseg.benchmark.published import read_published
 from medseg.benchmark.results import write_results
 from medseg.benchmark.spec import DataEntry, Spec, SystemEntry, parse_spec, read_yaml
 from medseg.engine.device import choose_device
@@ -151,6 +154,7 @@ def run(
     device: str = "auto",
     keep: bool = False,
     cache_limit: int = DEFAULT_CACHE_LIMIT,
+    report: bool = True,
     quiet: bool = False,
 ) -> Grid:
     """Train every system on every dataset with every seed, and score them under one protocol.
@@ -167,6 +171,7 @@ def run(
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         keep: keep the checkpoints of finished cells.
         cache_limit: bytes that decoded images may take.
+        report: also measure what each system costs, and write tables, figures and a page.
         quiet: print nothing.
 
     Returns:
@@ -176,8 +181,6 @@ def run(
         MedsegError: the specification is wrong, or ``output`` is of another benchmark or in use.
         Stopped: on SIGINT, after every running cell was saved.
     """
-    from medseg.benchmark.published import read_published
-
     folder = Path(output)
     console = Console(stderr=True, quiet=quiet)
     if isinstance(spec, (str, Path)):
@@ -214,21 +217,39 @@ def run(
         )
         if not keep:
             shutil.rmtree(folder / "cache", ignore_errors=True)
-        return _finish(spec, folder, cells, checked, overlaps, literature)
+        records = tuple(record for cell in cells if (record := cell.record()) is not None)
+        places = {(cell.system.name, cell.data.name, cell.seed): cell.folder for cell in cells}
+        summary = write_results(spec, folder, records, places, checked, overlaps, literature)
+        if report:
+            _measure(spec, folder, records, console)
+            console.print("drawing the report", highlight=False)
+            write_report(folder)
+        return Grid(folder, spec, records, summary)
 
 
-def _finish(
-    spec: Spec,
-    folder: Path,
-    cells: list[Cell],
-    checked: Mapping[str, Checked],
-    overlaps: tuple[Overlap, ...],
-    literature: dict[str, Any] | None,
-) -> Grid:
-    records = tuple(record for cell in cells if (record := cell.record()) is not None)
-    places = {(cell.system.name, cell.data.name, cell.seed): cell.folder for cell in cells}
-    summary = write_results(spec, folder, records, places, checked, overlaps, literature)
-    return Grid(folder, spec, records, summary)
+def _measure(
+    spec: Spec, folder: Path, records: Iterable[Mapping[str, Any]], console: Console
+) -> None:
+    """Write what each system costs as it was first trained; nothing else runs meanwhile."""
+    for system in spec.systems:
+        path = folder / "efficiency" / f"{system.name}.json"
+        trained = [r for r in records if r["system"] == system.name and r["status"] == OK]
+        if path.is_file() or not trained:
+            continue
+        console.print(f"measuring what {system.name} costs", highlight=False, markup=False)
+        try:
+            found = measure(
+                system.system,
+                image_size=trained[0]["image_size"],
+                channels=trained[0]["channels"],
+                classes=trained[0]["classes"],
+                options=spec.recipe(system).network,
+            )
+        except MedsegError as error:
+            console.print(f"[yellow]warning[/] {escape(str(error))}", highlight=False)
+            continue
+        text = json.dumps({**found.to_dict(), "system": system.name}, indent=1)
+        write_text(path, text + "\n")
 
 
 def _job(
@@ -369,19 +390,28 @@ def _split_file(folder: Path, name: str) -> Path:
 
 
 def _forget_changed(folder: Path, spec: Spec, cells: list[Cell]) -> None:
-    """Delete unfinished cells of systems and data whose content has changed."""
+    """Delete what unfinished cells made of systems and data whose content has changed."""
     before = _stored(folder)
     if before is None:
         return
     hashes = {
-        (key, each["name"]): each["hash"] for key in ("systems", "data") for each in before[key]
+        (key, each["name"]): each["hash"]
+        for key in ("systems", "data", "unseen")
+        for each in before[key]
     }
     now = {("systems", each.name): each.hash for each in spec.systems}
     now |= {("data", each.name): each.hash for each in spec.data}
+    now |= {("unseen", each.name): each.hash for each in spec.unseen}
+    changed = {key for key, digest in now.items() if hashes.get(key) != digest}
     for cell in cells:
-        names = ("systems", cell.system.name), ("data", cell.data.name)
-        if any(hashes.get(name) != now[name] for name in names) and not cell.finished:
+        if cell.finished:
+            continue
+        for entry in spec.unseen:
+            if ("unseen", entry.name) in changed:
+                (cell.folder / "unseen" / f"{entry.name}.csv").unlink(missing_ok=True)
+        if {("systems", cell.system.name), ("data", cell.data.name)} & changed:
             shutil.rmtree(cell.folder, ignore_errors=True)
+            (folder / "efficiency" / f"{cell.system.name}.json").unlink(missing_ok=True)
 
 
 @contextmanager
@@ -510,8 +540,6 @@ class _Children:
     def run(self, cell: Cell, job: Job, slot: Mapping[str, str]) -> dict[str, Any] | None:
         """Run one cell to its end; None when it was stopped."""
         cell.folder.mkdir(parents=True, exist_ok=True)
-        before = cell.record() or {}
-        job = replace(job, cost={key: before[key] for key in COST if key in before})
         with suppress(OSError):
             (cell.folder / "cell.json").unlink()
         job.save(cell.folder / "job.json")

@@ -64,6 +64,10 @@ def benchmark(
     cache_limit: Annotated[
         float, typer.Option(help="Gigabytes that decoded images may take.")
     ] = 20.0,
+    no_report: Annotated[
+        bool,
+        typer.Option("--no-report", help="Do not measure costs, draw figures and write a page."),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be run, and run nothing.")
     ] = False,
@@ -84,6 +88,7 @@ def benchmark(
 
         medseg benchmark grid.yaml -o bench --workers 2 --compare published.yaml
     """
+    from medseg.benchmark.published import read_published
     from medseg.benchmark.runner import Stopped, run
     from medseg.benchmark.spec import read_yaml
     from medseg.errors import MedsegError, plural
@@ -110,6 +115,8 @@ def benchmark(
     own = spec is not None and spec.resolve() == (output / "spec.yaml").resolve()
     parsed = _parse(values, given, spec, where, not own, epochs, image_size, settings or [])
     if dry_run:
+        if compare is not None:
+            read_published(compare)
         _print_plan(parsed, output)
         return
     try:
@@ -121,6 +128,7 @@ def benchmark(
             device=device,
             keep=keep,
             cache_limit=round(cache_limit * 1e9),
+            report=not no_report,
         )
     except Stopped:
         again = f"medseg benchmark {quote(str(output / 'spec.yaml'))} -o {quote(str(output))}"
@@ -128,6 +136,8 @@ def benchmark(
         raise typer.Exit(130) from None
     typer.echo(f"results   {output / 'results.csv'}")
     typer.echo(f"summary   {output / 'summary.json'}")
+    if not no_report:
+        typer.echo(f"report    {output / 'report' / 'index.html'}")
     if grid.failures:
         typer.echo(f"{plural(len(grid.failures), 'failure')}, listed in {output / 'cells.csv'}")
         raise typer.Exit(1)
