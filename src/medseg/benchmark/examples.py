@@ -25,6 +25,7 @@ from medseg.report.overlay import draw_contours, mask_thumbnail, thumbnail, to_r
 _MOST_SYSTEMS = 3
 _SIDE = 256
 _INCHES = 1.7
+_TEXT = 0.25
 _PAGE_DPI = 110
 
 
@@ -111,12 +112,12 @@ def _draw(chosen: Mapping[str, str], seen: Sequence[_Seen]) -> Any:
     from matplotlib.figure import Figure
 
     heads = ["image", "truth", *(each.system for each in seen)]
-    figure = Figure(
-        figsize=(_INCHES * len(heads), (_INCHES + 0.25) * len(chosen)), layout="constrained"
-    )
-    grid = figure.subplots(len(chosen), len(heads), squeeze=False)
+    shown = {case: _pictures(case, seen) for case in chosen.values()}
+    heights = [_height(pictures[0]) + _TEXT for pictures in shown.values()]
+    figure = Figure(figsize=(_INCHES * len(heads), sum(heights) + _TEXT), layout="constrained")
+    grid = figure.subplots(len(chosen), len(heads), squeeze=False, height_ratios=heights)
     for place, (kind, case) in enumerate(chosen.items()):
-        pictures = _pictures(case, seen)
+        pictures = shown[case]
         for axes, head, picture in zip(grid[place], heads, pictures, strict=True):
             axes.axis("off")
             if picture is None:
@@ -154,6 +155,11 @@ def _pictures(case: str, seen: Sequence[_Seen]) -> list[NDArray[np.uint8] | None
         claimed = mask_thumbnail(found.prediction, _SIDE)
         pictures.append(draw_contours(image, claimed, truth=truth, labels=each.labels))
     return pictures
+
+
+def _height(picture: NDArray[np.uint8] | None) -> float:
+    """Of a picture that is ``_INCHES`` wide, up to a square."""
+    return _INCHES if picture is None else _INCHES * min(1, picture.shape[0] / picture.shape[1])
 
 
 def _inline(figure: Any, title: str) -> str:

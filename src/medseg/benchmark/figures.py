@@ -32,7 +32,7 @@ from medseg.report import critical_difference
 # Drawn in this grey and then handed over to the page's text colour.
 INK = "#1d2531"
 # Neighbours differ in lightness. Yellow is left out: it is lost on white.
-_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#7f7f7f")
+_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#56b4e9", "#d55e00", "#cc79a7", "#7f7f7f")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 _HATCHES = ("", "//", "..", "\\\\", "xx", "--", "++", "oo", "||", "**", "OO")
 _LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
@@ -121,7 +121,7 @@ def pareto(results: Results, against: str) -> Drawing:
     points = {task: _points(results, task, against) for task in results.tasks}
     points = {task: found for task, found in points.items() if found}
     if not points:
-        return Drawing(name, title, "", skipped=f"No {against} were recorded with a score.")
+        return Drawing(name, title, "", skipped="It is known of no system with a score.")
     unit = "parameters" if against == "parameters" else "median latency, ms"
     figure, panels = _panels(len(points))
     for axes, (task, found) in zip(panels, points.items(), strict=False):
@@ -144,7 +144,7 @@ def pareto(results: Results, against: str) -> Drawing:
             )
         front = pareto_front({k: (cost, s.mean.mean or 0.0) for k, (cost, s) in found.items()})
         axes.set(xlabel=unit, ylabel="mean Dice, 95 % interval")
-        _few_log_ticks(axes, [cost for cost, _ in found.values()])
+        _log_ticks(axes, [cost for cost, _ in found.values()])
         # To the right edge: all below it is dominated.
         xs = [*(found[system][0] for system in front), axes.get_xlim()[1]]
         ys = [found[system][1].mean.mean or 0.0 for system in front]
@@ -221,7 +221,8 @@ def spider(results: Results) -> Drawing:
     if inverted:
         caption += (
             f" {', '.join(inverted)}, of which less is better, as the smallest mean on the "
-            "dataset over the system's own: 1 is the best system, 0.5 has twice its distance."
+            "dataset over the system's own: 1 is the best system of that panel, 0.5 has twice its "
+            "distance."
         )
     left = len(results.systems) - len(shown)
     if left:
@@ -338,7 +339,7 @@ def matrix(results: Results) -> Drawing:
         _title(axes, system)
     caption = (
         "Mean Dice and its 95 % BCa interval over cases. Bold: the test part of the data trained "
-        "on; others were scored as they are, without any training on them."
+        "on; others were scored without any training on them. -: not scored."
     )
     if noted:
         caption += " *: how many cases of the column are nearly alike to images of the row."
@@ -412,8 +413,8 @@ def ranks(results: Results, task: Task) -> Drawing:
     return Drawing(
         name,
         title,
-        "Mean rank of each system over cases by Dice; bars join systems that Nemenyi's test at "
-        "alpha 0.05 cannot tell apart (CD: critical difference).",
+        "Bars join systems whose mean ranks are closer than the critical difference (CD) of "
+        "Nemenyi's test at alpha 0.05.",
         inline=own_ids(critical_difference.inline(comparison), name),
         write=lambda path: critical_difference.save(comparison, path),
     )
@@ -592,9 +593,11 @@ def _legend(
     )
 
 
-def _few_log_ticks(axes: Any, values: Sequence[float]) -> None:
-    """Ticks at 1, 2 and 5 times powers of ten, and room at both ends."""
-    low, high = min(values) / 1.6, max(values) * 1.6
+def _log_ticks(axes: Any, values: Sequence[float]) -> None:
+    """Ticks at 1, 2 and 5 times powers of ten, else at both ends; and room beyond them."""
+    least, most = min(values), max(values)
+    room = max(1.1, (most / least) ** 0.15)
+    low, high = least / room, most * room
     steps = [
         digit * 10.0**power
         for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
@@ -603,6 +606,8 @@ def _few_log_ticks(axes: Any, values: Sequence[float]) -> None:
     ticks = [step for step in steps if low <= step <= high]
     if len(ticks) > 5:
         ticks = [tick for tick in ticks if f"{tick:e}"[0] == "1"]
+    if len(ticks) < 2:
+        ticks = list(dict.fromkeys((least, most))) if most / least > 1.03 else [least]
     axes.minorticks_off()
     axes.set_xticks(ticks, [_engineering(tick) for tick in ticks])
     axes.set_xlim(low, high)
@@ -611,8 +616,8 @@ def _few_log_ticks(axes: Any, values: Sequence[float]) -> None:
 def _engineering(value: float) -> str:
     for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= size:
-            return f"{value / size:g}{unit}"
-    return f"{value:g}"
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}"
 
 
 def plain(text: str) -> str:

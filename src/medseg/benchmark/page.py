@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from shlex import quote
@@ -25,6 +25,8 @@ FOLDER = "report"
 # CSS pixels in a point of SVG, and how much smaller than drawn a figure may be shown.
 _PIXELS = 4 / 3
 _SMALLEST = 0.8
+# Figures up to this width stand side by side.
+_HALF = 640
 
 
 def write_report(out: str | Path, *, progress: Callable[[str], None] | None = None) -> Path:
@@ -79,7 +81,7 @@ def render(results: Results, tables: list[Table], drawings: list[Drawing]) -> st
         verdicts=_verdicts(results),
         overview=by_name["overview"],
         scores=[(task.title, by_name[f"scores-{task.file}"]) for task in results.tasks],
-        pairs=by_name.get("pairs"),
+        pairs=make.pairs_with_best(results) if "pairs" in by_name else None,
         efficiency=by_name.get("efficiency"),
         trainings=by_name.get("trainings"),
         published=by_name.get("published"),
@@ -167,16 +169,18 @@ def _failures(results: Results) -> list[tuple[str, str]]:
 
 
 def _protocol(results: Results) -> dict[str, str]:
-    said: Mapping[str, Any] = results.summary.get("protocol") or {}
+    protocol = results.summary.get("protocol")
+    said = protocol if isinstance(protocol, dict) else {}
     versions = sorted({cell.medseg for cell in results.cells if cell.medseg})
     spec = results.spec
+    settings = spec["set"] if isinstance(spec.get("set"), list) else []
     facts = {
         "seeds": ", ".join(map(str, results.seeds)) + " (of weights, order and augmentation)",
         "split": "published, or drawn with seed "
         f"{spec.get('split_seed', 0)}; the same for all systems and seeds",
         "folds": "the i-th seed validates on the i-th fold" if spec.get("folds") else "",
         "chosen by": str(said.get("selection") or ""),
-        "settings": ", ".join(map(str, spec.get("set") or ())) or "those of each system",
+        "settings": ", ".join(map(str, settings)) or "those of each system",
         "empty masks": f"policy \N{LEFT DOUBLE QUOTATION MARK}{spec.get('empty_policy', 'one')}"
         "\N{RIGHT DOUBLE QUOTATION MARK}",
         "medseg": ", ".join(versions),
@@ -186,14 +190,18 @@ def _protocol(results: Results) -> dict[str, str]:
 
 def _data(results: Results) -> list[tuple[str, str, str, str]]:
     """Name, role, cases and hash of each dataset."""
-    rows = []
+    rows: dict[str, tuple[str, str, str, str]] = {}
     for key, role in (("data", "trained on"), ("unseen", "unseen")):
-        facts = results.summary.get(key) or {}
         for entry in results.spec.get(key) or ():
-            counts = (facts.get(entry["name"]) or {}).get("cases") or {}
-            cases = ", ".join(f"{count:,} {part}" for part, count in counts.items())
-            rows.append((entry["name"], role, cases or "-", str(entry.get("hash") or "-")))
-    return rows
+            name = entry["name"]
+            if name in rows:
+                rows[name] = (name, "trained on; unseen by the others", *rows[name][2:])
+                continue
+            counts = results.facts(key, name).get("cases")
+            parts = counts.items() if isinstance(counts, dict) else ()
+            cases = ", ".join(f"{count} {part}" for part, count in parts)
+            rows[name] = (name, role, cases or "-", str(entry.get("hash") or "-"))
+    return list(rows.values())
 
 
 def _overlaps(results: Results) -> list[str]:
@@ -235,6 +243,7 @@ def _shown(drawing: Drawing) -> dict[str, Any]:
         "title": drawing.title,
         "caption": drawing.caption,
         "inline": Markup(drawing.inline),
+        "wide": width > _HALF,
         "least": round(_SMALLEST * width),
         "most": round(1.1 * width),
     }

@@ -23,6 +23,20 @@ OK = "ok"
 NOT_RUN = "not run"
 
 
+# Of `Efficiency`.
+_MEASURED = (
+    "image_size",
+    "batch_size",
+    "threads",
+    "parameters",
+    "macs",
+    "inference_peak_mb",
+    "training_peak_mb",
+    "latency_ms_median",
+    "latency_ms_iqr",
+)
+
+
 class Task(NamedTuple):
     """What was trained on and what was scored; for a test part both are the same."""
 
@@ -138,6 +152,7 @@ class Results:
         efficiency: system to its measurements, for those that were measured.
         summary: ``summary.json``; empty without one.
         published: numbers from the literature, to stand beside ours.
+        overlaps: what unseen data share with the data trained on; None where nobody looked.
     """
 
     out: Path
@@ -146,6 +161,7 @@ class Results:
     efficiency: Mapping[str, Mapping[str, Any]]
     summary: Mapping[str, Any]
     published: tuple[Published, ...]
+    overlaps: Mapping[Task, Twins] | None = None
     _scores: dict[tuple[str, Task, str], Score | None] = field(default_factory=dict, repr=False)
     _comparisons: dict[tuple[Task, str], Comparison | None] = field(
         default_factory=dict, repr=False
@@ -168,18 +184,22 @@ class Results:
             for seed in spec.get("seeds", ())
         )
         _check_hashes(out, cells)
-        summary = _read_json(out / "summary.json") if (out / "summary.json").is_file() else {}
+        efficiency = {}
+        for system in _names(spec, "systems"):
+            path = out / "efficiency" / f"{system}.json"
+            if path.is_file():
+                measured = _read_json(path)
+                efficiency[system] = {key: _number(measured, key, path) for key in _MEASURED}
+        path = out / "summary.json"
+        summary = _read_json(path) if path.is_file() else {}
         return cls(
             out=out,
             spec=spec,
             cells=cells,
-            efficiency={
-                name: _read_json(path)
-                for name in _names(spec, "systems")
-                if (path := out / "efficiency" / f"{name}.json").is_file()
-            },
+            efficiency=efficiency,
             summary=summary,
-            published=_published(summary.get("published"), out / "summary.json"),
+            published=_published(summary.get("published"), path),
+            overlaps=_overlaps(summary["overlaps"], path) if "overlaps" in summary else None,
         )
 
     @property
@@ -222,8 +242,15 @@ class Results:
     @property
     def unscored(self) -> dict[str, str]:
         """Unseen datasets that could not be used at all, with the reason."""
-        facts = self.summary.get("unseen") or {}
-        return {name: each["error"] for name, each in facts.items() if each.get("error")}
+        names = _names(self.spec, "unseen")
+        facts = {name: self.facts("unseen", name).get("error") for name in names}
+        return {name: str(error) for name, error in facts.items() if error}
+
+    def facts(self, key: str, name: str) -> Mapping[str, Any]:
+        """What the summary knows of a dataset of ``data`` or ``unseen``; empty if nothing."""
+        of_key = self.summary.get(key)
+        found = of_key.get(name) if isinstance(of_key, dict) else None
+        return found if isinstance(found, dict) else {}
 
     def of(self, system: str, data: str) -> tuple[Cell, ...]:
         """The finished trainings of a system on a dataset, one a seed."""
@@ -259,12 +286,9 @@ class Results:
 
     def twins(self, task: Task) -> Twins | None:
         """What unseen data share with the data trained on; None where nobody looked."""
-        if task.train == task.test or "overlaps" not in self.summary:
+        if task.train == task.test or self.overlaps is None:
             return None
-        for overlap in self.summary["overlaps"]:
-            if (overlap["data"], overlap["unseen"]) == task:
-                return Twins(len({second for _, second in overlap["pairs"]}), overlap["learnt"])
-        return Twins(0, 0)
+        return self.overlaps.get(task, Twins(0, 0))
 
     def ranking(self) -> list[tuple[str, float, tuple[int, ...]]]:
         """Systems by their mean rank over the test parts, best first.
@@ -349,18 +373,18 @@ def _read_spec(path: Path) -> dict[str, Any]:
     try:
         spec = yaml.safe_load(path.read_text(encoding="utf-8"))
         complete = all(_names(spec, key) for key in ("systems", "data"))
-        strange = [
-            name
-            for key in ("systems", "data", "unseen")
-            for name in _names(spec, key)
-            if Path(name).name != name
-        ]
+        names = [name for key in ("systems", "data", "unseen") for name in _names(spec, key)]
+        strange = [name for name in names if Path(name).name != name]
+        numbered = all(isinstance(seed, int) for seed in spec.get("seeds", ()))
+        titled = all(isinstance(metric, str) for metric in spec.get("metrics", ()))
     except (OSError, ValueError, yaml.YAMLError, AttributeError, TypeError, KeyError) as error:
         raise _unreadable(path, error) from error
     if strange:
         raise DataError(path, f"{strange[0]!r} cannot name a folder", "Restore the file")
-    if not complete:
-        raise DataError(path, "it names no systems or no data", "Run the benchmark again")
+    if not (complete and numbered and titled):
+        raise DataError(
+            path, "systems, data, seeds or metrics are not as they were written", "Restore the file"
+        )
     return dict(spec)
 
 
@@ -378,7 +402,7 @@ def _read_cell(out: Path, spec: Mapping[str, Any], system: str, data: str, seed:
             path = folder / "unseen" / f"{name}.csv"
             if path.is_file():
                 tables[name] = path
-    unseen = said.get("unseen") or {}
+    unseen = said.get("unseen")
     numbers = ("parameters", "train_seconds", "epochs", "best_epoch", "peak_memory_gb", "val_dice")
     return Cell(
         system,
@@ -393,10 +417,10 @@ def _read_cell(out: Path, spec: Mapping[str, Any], system: str, data: str, seed:
         leak=str(said.get("leak") or ""),
         unscored={
             name: str(each.get("error"))
-            for name, each in unseen.items()
-            if each.get("status") != OK
+            for name, each in (unseen.items() if isinstance(unseen, dict) else ())
+            if isinstance(each, dict) and each.get("status") != OK
         },
-        **{name: said.get(name) for name in numbers},
+        **{name: _number(said, name, folder / "cell.json") for name in numbers},
     )
 
 
@@ -425,6 +449,14 @@ def _read_json(path: Path) -> dict[str, Any]:
     return found
 
 
+def _number(said: Mapping[str, Any], key: str, path: Path) -> Any:
+    """A number, or None where it is not known."""
+    found = said.get(key)
+    if found is None or (isinstance(found, (int, float)) and math.isfinite(found)):
+        return found
+    raise DataError(path, f"{key} is {found!r}, which is no number", "Run the benchmark again")
+
+
 def _unreadable(path: Path, error: Exception) -> DataError:
     reason = " ".join(str(error).split()) or type(error).__name__
     return DataError(path, f"it cannot be read ({reason})", "Run the benchmark again")
@@ -444,6 +476,19 @@ def _check_hashes(out: Path, cells: Sequence[Cell]) -> None:
             )
 
 
+def _overlaps(given: Any, path: Path) -> dict[Task, Twins]:
+    """A list of ``{data, unseen, pairs: [[case, case], ...], learnt}``."""
+    try:
+        return {
+            Task(each["data"], each["unseen"]): Twins(
+                len({second for _, second in each["pairs"]}), int(each["learnt"])
+            )
+            for each in given
+        }
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _unreadable(path, error) from error
+
+
 def _published(given: Any, path: Path) -> tuple[Published, ...]:
     """One source, or a list of them: ``{source, protocol, entries: [{system, data, ...}]}``."""
     sources = [given] if isinstance(given, Mapping) else given or []
@@ -456,11 +501,11 @@ def _published(given: Any, path: Path) -> tuple[Published, ...]:
                 float(entry["value"]),
                 str(source["source"]),
                 str(source["protocol"]),
-                entry.get("n"),
+                _number(entry, "n", path),
                 str(entry.get("note") or ""),
             )
             for source in sources
             for entry in source["entries"]
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _unreadable(path, error) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from medseg.benchmark.reading import (
@@ -21,13 +21,14 @@ from medseg.metrics.compare import Comparison
 from medseg.report.comparison import number, p_value
 
 NOTHING = "-"
+_MOST_PAIRS = 60
 
 
 class Entry(NamedTuple):
     """What stands in one place of a table: the main thing, and the small print beneath it."""
 
     text: str
-    small: str = ""
+    small: tuple[str, ...] = ()
     bold: bool = False
 
 
@@ -118,7 +119,7 @@ def scores(results: Results, task: Task) -> Table:
         for metric in results.metrics:
             score = results.score(system, task, metric)
             p = p_against_best(results.comparison(task), system) if metric == "dice" else None
-            row.append(_entry(score))
+            row.append(_entry(score, distance=lower_is_better(metric)))
             records.append(_record(system, task, metric, score, p))
         score = results.score(system, task)
         row.append(Entry(NOTHING if score is None else str(score.failures)))
@@ -156,7 +157,9 @@ def pairs(results: Results) -> Table:
         comparison = results.comparison(task)
         for pair in comparison.pairs if comparison else ():
             by = pair.advantage
-            bounds = "" if by.low is None or by.high is None else _bounds(by.low, by.high, by.mean)
+            bounds = (
+                () if by.low is None or by.high is None else (_bounds(by.low, by.high, by.mean),)
+            )
             rows.append(
                 (
                     Entry(task.title),
@@ -201,6 +204,17 @@ def pairs(results: Results) -> Table:
     )
 
 
+def pairs_with_best(results: Results) -> Table:
+    """The rows of `pairs` with the best system of each task, where all would be too many."""
+    every = pairs(results)
+    if len(every.rows) <= _MOST_PAIRS:
+        return every
+    best = {task.title: best_system(results.comparison(task)) for task in results.tasks}
+    kept = [row for row in every.rows if best[row[0].text] in (row[1].text, row[2].text)]
+    caption = f"{every.caption} Only pairs with the best system; pairs.csv has all."
+    return replace(every, rows=tuple(kept), caption=caption)
+
+
 def efficiency(results: Results) -> Table:
     """Size, arithmetic, memory and speed of each system."""
     rows, records = [], []
@@ -227,7 +241,7 @@ def efficiency(results: Results) -> Table:
                 Entry(_count(record["macs"])),
                 Entry(
                     NOTHING if latency is None else f"{latency:.4g}",
-                    "" if latency is None or spread is None else f"IQR {spread:.2g}",
+                    () if latency is None or spread is None else (f"IQR {spread:.2g}",),
                 ),
                 Entry(_rounded(record["inference_peak_mb"])),
                 Entry(_rounded(record["training_peak_mb"])),
@@ -257,6 +271,7 @@ _MEASURED = (
     "macs",
     "inference_peak_mb",
     "training_peak_mb",
+    "batch_size",
     "latency_ms_median",
     "latency_ms_iqr",
     "threads",
@@ -268,9 +283,9 @@ def _conditions(results: Results) -> list[str]:
     """Under what the numbers of `efficiency` were measured."""
     if not results.efficiency:
         return ["Latency, MACs and memory were not measured."]
-    sizes, threads = (
+    sizes, threads, batches = (
         {int(said[key]) for said in results.efficiency.values() if said.get(key)}
-        for key in ("image_size", "threads")
+        for key in ("image_size", "threads", "batch_size")
     )
     sentences = []
     if sizes:
@@ -283,6 +298,9 @@ def _conditions(results: Results) -> list[str]:
     without = [system for system in results.systems if system not in results.efficiency]
     if without:
         conditions.append(f"Not measured: {', '.join(without)}.")
+    if batches:
+        steps = " or ".join(map(str, sorted(batches)))
+        conditions.append(f"Memory of training is that of a step on {steps} images.")
     return [*conditions, "Latency is the median; training time is the mean over trainings."]
 
 
@@ -308,11 +326,11 @@ def trainings(results: Results) -> Table:
                 Entry(cell.system),
                 Entry(cell.data),
                 Entry(str(cell.seed)),
-                Entry(cell.status, cell.error if cell.status != OK else ""),
+                Entry(cell.status, (cell.error,) if cell.status != OK else ()),
                 Entry(NOTHING if cell.val_dice is None else number(cell.val_dice, 1)),
                 Entry(
                     NOTHING if cell.epochs is None else str(cell.epochs),
-                    "" if cell.best_epoch is None else f"best {cell.best_epoch}",
+                    () if cell.best_epoch is None else (f"best {cell.best_epoch}",),
                 ),
                 Entry(_rounded(cell.train_seconds)),
                 Entry(NOTHING if cell.peak_memory_gb is None else f"{cell.peak_memory_gb:.2f}"),
@@ -367,10 +385,12 @@ def published(results: Results) -> Table:
                 Entry(entry.system),
                 Entry(entry.data),
                 Entry(metric_title(entry.metric)),
-                Entry(entry.source, entry.note),
+                Entry(entry.source, (entry.note,) if entry.note else ()),
                 Entry(entry.protocol),
-                Entry(f"{entry.value:g}", "" if entry.n is None else plural(int(entry.n), "case")),
-                _entry(score),
+                Entry(
+                    f"{entry.value:g}", () if entry.n is None else (plural(int(entry.n), "case"),)
+                ),
+                _entry(score, distance=lower_is_better(entry.metric)),
             )
         )
     return Table(
@@ -456,9 +476,9 @@ def _overview_entry(
     results: Results, task: Task, system: str, score: Score | None, p: float | None
 ) -> Entry:
     if score is None or score.mean.mean is None:
-        return Entry(NOTHING, "no score")
+        return Entry(NOTHING, ("no score",))
     entry = _entry(score)
-    said = [entry.small]
+    said = list(entry.small)
     if score.seed_sd is not None:
         said.append(f"SD {number(score.seed_sd)}")
     if p is not None:
@@ -468,18 +488,19 @@ def _overview_entry(
     if score.failures:
         said.append(plural(score.failures, "failure"))
     best = best_system(results.comparison(task)) == system
-    return Entry(entry.text, ", ".join(part for part in said if part), best)
+    return Entry(entry.text, tuple(said), best)
 
 
-def _entry(score: Score | None) -> Entry:
+def _entry(score: Score | None, *, distance: bool = False) -> Entry:
     """Mean and interval."""
     if score is None or score.mean.mean is None:
         return Entry(NOTHING)
-    low, high = score.mean.low, score.mean.high
+    mean, low, high = score.mean.mean, score.mean.low, score.mean.high
+    finest = mean if distance else 1
     if low is None or high is None:
         alone = "one case" if score.mean.n == 1 else "one patient"
-        return Entry(number(score.mean.mean, 1), f"{alone}: no interval")
-    return Entry(number(score.mean.mean, 1), _bounds(low, high, 1))
+        return Entry(number(mean, finest), (f"{alone}: no interval",))
+    return Entry(number(mean, finest), (_bounds(low, high, finest),))
 
 
 def _record(
@@ -541,7 +562,7 @@ def _md(text: str) -> str:
 
 def _md_entry(entry: Entry) -> str:
     text = f"**{_md(entry.text)}**" if entry.bold else _md(entry.text)
-    return f"{text} {_md(entry.small)}".strip()
+    return f"{text} {_md(', '.join(entry.small))}".strip()
 
 
 _TEX = {
@@ -567,4 +588,4 @@ def _tex(text: str) -> str:
 
 def _tex_entry(entry: Entry) -> str:
     text = rf"\textbf{{{_tex(entry.text)}}}" if entry.bold else _tex(entry.text)
-    return f"{text} {_tex(entry.small)}".strip()
+    return f"{text} {_tex(', '.join(entry.small))}".strip()

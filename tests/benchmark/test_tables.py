@@ -1,0 +1,152 @@
+import csv
+import io
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmark.synthetic import benchmark_folder
+from medseg.benchmark.reading import Results, Task
+from medseg.benchmark.tables import (
+    Entry,
+    Table,
+    all_tables,
+    as_files,
+    csv_text,
+    efficiency,
+    latex,
+    markdown,
+    overview,
+    pairs,
+    pairs_with_best,
+    published,
+    scores,
+    trainings,
+)
+
+GLAS = Task("glas", "glas")
+TEXT = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S", "Zs"]), max_size=12)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    out = tmp_path_factory.mktemp("bench") / "out"
+    return Results.read(benchmark_folder(out, failed=[("unet", "glas", 1)]))
+
+
+def lines(table: Table) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(csv_text(table))))
+
+
+def table_of(*rows: tuple[str, ...]) -> Table:
+    """A table whose second column is small print and whose third is bold."""
+    entries = tuple((Entry(a), Entry("1", (b,)), Entry(c, (), True)) for a, b, c in rows)
+    return Table("trial", "A caption.", ("Name", "x", "y"), entries, 1, (), ())
+
+
+def test_the_best_is_bold_and_all_others_have_a_p_against_it(results: Results) -> None:
+    rows = {row[0].text: row[2:] for row in overview(results).rows}
+    assert all(entry.bold for entry in rows["med2d-segnet"])
+    for system in ("encoder-plain", "encoder-residual", "unet"):
+        for entry in rows[system]:
+            assert not entry.bold
+            assert any(part.startswith("p ") for part in entry.small)
+
+
+def test_where_nothing_was_tested_nothing_is_bold(tmp_path: Path) -> None:
+    results = Results.read(benchmark_folder(tmp_path / "out", cases=1))
+    entries = [entry for row in overview(results).rows for entry in row[2:]]
+    assert not any(entry.bold for entry in entries)
+    assert all("one case: no interval" in entry.small for entry in entries)
+
+
+def test_two_equal_systems_are_both_not_bold(tmp_path: Path) -> None:
+    results = Results.read(benchmark_folder(tmp_path / "out", systems={"a": 0.8, "b": 0.8}))
+    assert not any(entry.bold for row in overview(results).rows for entry in row)
+
+
+def test_missing_seeds_are_said_beside_the_number(results: Results) -> None:
+    (row,) = [row for row in overview(results).rows if row[0].text == "unet"]
+    assert "2 of 3 seeds" in row[3].small
+    assert "2 of 3 seeds" not in row[2].small
+
+
+def test_csv_numbers_are_not_rounded(results: Results) -> None:
+    for line in lines(scores(results, GLAS)):
+        score = results.score(line["system"], GLAS, line["metric"])
+        assert score is not None
+        assert float(line["mean"]) == score.mean.mean
+        assert float(line["low"]) == score.mean.low
+        assert float(line["seed_sd"]) == score.seed_sd
+
+
+def test_every_pair_is_there_once_for_each_task(results: Results) -> None:
+    assert len(lines(pairs(results))) == 6 * len(results.tasks)
+
+
+def test_of_many_pairs_a_page_shows_those_with_the_best(tmp_path: Path) -> None:
+    systems = {f"s{number}": 0.5 + 0.03 * number for number in range(12)}
+    out = benchmark_folder(tmp_path / "out", systems=systems, data=["glas"], unseen=[], cases=6)
+    results = Results.read(out)
+    assert len(pairs(results).rows) == 66
+    shown = pairs_with_best(results)
+    assert len(shown.rows) == 11
+    assert all("s11" in (row[1].text, row[2].text) for row in shown.rows)
+
+
+def test_a_failed_training_is_a_row_with_its_error(results: Results) -> None:
+    failed = [line for line in lines(trainings(results)) if line["status"] == "failed"]
+    assert [(line["system"], line["seed"]) for line in failed] == [("unet", "1")]
+    assert "out of memory" in failed[0]["error"]
+
+
+def test_published_numbers_stand_in_no_other_table(results: Results) -> None:
+    others = [table for table in all_tables(results) if table.name != "published"]
+    assert not any("SOTA-Net" in markdown(table) for table in others)
+    rows = {line["system"]: line for line in lines(published(results))}
+    assert (rows["SOTA-Net"]["published"], rows["SOTA-Net"]["ours"]) == ("0.95", "")
+    assert float(rows["unet"]["ours"]) < 0.91
+    assert "352 px" in rows["unet"]["protocol"]
+
+
+def test_what_was_not_measured_is_blank_and_said(tmp_path: Path) -> None:
+    out = benchmark_folder(tmp_path / "out", efficiency=False)
+    table = efficiency(Results.read(out))
+    assert "were not measured" in table.caption
+    assert {line["macs"] for line in lines(table)} == {""}
+    assert lines(table)[0]["parameters"] == "2069041"
+
+
+def test_alike_images_are_named_in_the_caption(results: Results) -> None:
+    caption = scores(results, Task("dsb2018", "cvc_clinicdb")).caption
+    assert "2 cases of cvc_clinicdb nearly alike to images of dsb2018, 1 of them" in caption
+
+
+def test_metrics_of_which_less_is_better_are_named(results: Results) -> None:
+    assert "Of HD95 less is better." in scores(results, GLAS).caption
+
+
+def test_each_table_has_three_files_of_its_own(results: Results) -> None:
+    tables = all_tables(results)
+    assert len(as_files(tables)) == 3 * len(tables)
+
+
+@given(st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=1, max_size=3))
+def test_no_text_breaks_a_markdown_table(rows: list[tuple[str, str, str]]) -> None:
+    body = markdown(table_of(*rows)).split("\n\n", 1)[1].splitlines()
+    assert len(body) == len(rows) + 2
+    for line in body:
+        assert len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) == 4
+
+
+@given(st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=1, max_size=3))
+def test_no_text_breaks_a_latex_table(rows: list[tuple[str, str, str]]) -> None:
+    text = latex(table_of(*rows))
+    plain = re.sub(r"\\[&%$#_{}]", "", text)
+    assert plain.count("{") == plain.count("}")
+    assert not set("%$#_~^<>|") & set(plain)
+    body = plain.split("\\hline\n")[1].split("\\end{tabular}")[0].splitlines()
+    assert len(body) == len(rows)
+    assert all(line.count("&") == 2 and line.endswith(r"\\") for line in body)
