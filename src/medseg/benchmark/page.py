@@ -71,7 +71,7 @@ def render(results: Results, tables: list[Table], drawings: list[Drawing]) -> st
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     template = environment.from_string(
-        resources.files("medseg.benchmark").joinpath("page.html").read_text(encoding="utf-8")
+        resources.files("medseg.report").joinpath("benchmark.html").read_text(encoding="utf-8")
     )
     by_name = {table.name: table for table in tables}
     return template.render(
