@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,21 @@ def test_a_cell_stopped_in_its_training_goes_on_to_the_same_scores(
     assert run_cell(tmp_path, job)["status"] == "ok"
     for table in ("test.csv", "unseen/others.csv"):
         assert (tmp_path / table).read_bytes() == (whole / table).read_bytes()
+
+
+def test_patients_are_in_the_tables_and_data_trained_on_elsewhere_show_their_test_part(
+    grid: Grid, tmp_path: Path
+) -> None:
+    job = Job.read(cell(grid, "good", 0) / "job.json")
+    only = str(grid.folder / "splits" / "photos.csv")
+    data = replace(job.data, group_pattern=r"^\d\d")
+    shutil.copytree(cell(grid, "good", 0) / "run", tmp_path / "run")
+    unseen = (replace(data, name="elsewhere", only=only),)
+    run_cell(tmp_path, replace(job, data=data, unseen=unseen))
+    test = {case for case, part in read_split(Path(only)).parts.items() if part == "test"}
+    for table in ("test.csv", "unseen/elsewhere.csv"):
+        found = {row["case"]: row["patient"] for row in rows(tmp_path / table)}
+        assert found == {case: case[:2] for case in test}
 
 
 def test_data_with_errors_fail_before_anything_is_trained(tmp_path: Path) -> None:

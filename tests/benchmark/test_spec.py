@@ -23,6 +23,12 @@ def test_names_and_paths_become_entries(photos: Path, tmp_path: Path) -> None:
     assert spec.metrics == ("dice", "hd95")
 
 
+def test_unseen_data_may_be_named_like_those_trained_on(photos: Path, tmp_path: Path) -> None:
+    data = {"name": "p", "path": str(photos), "group_pattern": r"^\d\d"}
+    spec = parse_spec(tiny(tmp_path, data=data, unseen="p"))
+    assert spec.unseen == spec.data
+
+
 def test_what_is_saved_is_the_same_spec_from_any_folder(photos: Path, tmp_path: Path) -> None:
     values = tiny(tmp_path, data=[{"name": "p", "path": str(photos), "layout": "folders"}])
     spec = parse_spec({**values, "systems": ["good.py"]}, base=tmp_path)

@@ -522,11 +522,12 @@ def _run_cells(
                     advance(left)
         except KeyboardInterrupt:
             console.print("stopping: running cells are saved", highlight=False)
-            pool.shutdown(wait=False, cancel_futures=True)
-            children.stop()
             raise Stopped from None
         finally:
-            pool.shutdown(cancel_futures=True)
+            # Nothing runs any more unless this was cut short, by a full disk for example.
+            pool.shutdown(wait=False, cancel_futures=True)
+            children.stop()
+            pool.shutdown()
 
 
 class _Children:

@@ -193,8 +193,8 @@ def parse_spec(
     """Resolve and validate a specification; no image is read.
 
     Args:
-        values: of `Spec`; systems and datasets may be plain names or paths, ``set`` may be a
-            mapping, and ``seeds`` a number.
+        values: of `Spec`; systems and datasets may be plain names or paths, unseen data also
+            names of ``data``, ``set`` may be a mapping, and ``seeds`` a number.
         where: what errors name.
         base: the folder that relative paths start from; default: the current one.
         check_hashes: refuse a Python file that has changed since its hash was recorded.
@@ -204,13 +204,22 @@ def parse_spec(
     """
     base = base or Path()
     values = dict(values)
+    known: dict[str, Any] = {}
     for key in ("systems", "data", "unseen"):
         given = values.get(key)
         if isinstance(given, (str, Mapping)):
             given = [given]
         if isinstance(given, Sequence):
             resolve = _system if key == "systems" else _data
-            values[key] = [resolve(each, base, f"{where}: {key}") for each in given]
+            values[key] = [
+                known[each]
+                if isinstance(each, str) and each in known
+                else resolve(each, base, f"{where}: {key}")
+                for each in given
+            ]
+        if key == "data" and isinstance(values.get(key), list):
+            # Unseen data may be named like those trained on, which they then are.
+            known = {str(each.get("name")): each for each in values[key]}
     try:
         spec = Spec.model_validate(values)
     except ValidationError as error:
