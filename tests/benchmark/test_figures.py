@@ -79,6 +79,15 @@ def test_every_figure_is_drawn(drawn: dict[str, Drawing]) -> None:
             "curves", "ranks-glas", "ranks-cvc_clinicdb@glas"} <= set(drawn)  # fmt: skip
 
 
+def test_of_many_tasks_only_the_test_parts_have_panels(tmp_path: Path) -> None:
+    out = benchmark_folder(
+        tmp_path / "out", systems={"a": 0.8, "b": 0.7}, unseen=["c", "d", "e"], cases=2, seeds=[0]
+    )
+    results = Results.read(out)
+    assert len(results.tasks) == 8
+    assert figures.shown_tasks(results) == results.own_tasks
+
+
 def test_every_caption_and_axis_says_what_is_shown(drawn: dict[str, Drawing]) -> None:
     for name in ("dice-against-parameters", "encoders", "zero-shot"):
         assert "95 % BCa interval over cases" in drawn[name].caption

@@ -104,8 +104,13 @@ def all_figures(results: Results) -> list[Drawing]:
         encoders(results),
         matrix(results),
         curves(results),
-        *(ranks(results, task) for task in results.tasks),
+        *(ranks(results, task) for task in shown_tasks(results)),
     ]
+
+
+def shown_tasks(results: Results) -> tuple[Task, ...]:
+    """All tasks, or of many the test parts; the matrix and the tables have the others."""
+    return results.tasks if len(results.tasks) <= _MOST_PANELS else results.own_tasks
 
 
 def pareto(results: Results, against: str) -> Drawing:
@@ -118,7 +123,7 @@ def pareto(results: Results, against: str) -> Drawing:
     name = f"dice-against-{against}"
     title = f"Dice against {against}"
     look = styles(results.systems)
-    points = {task: _points(results, task, against) for task in results.tasks}
+    points = {task: _points(results, task, against) for task in shown_tasks(results)}
     points = {task: found for task, found in points.items() if found}
     if not points:
         return Drawing(name, title, "", skipped="It is known of no system with a score.")
@@ -190,7 +195,7 @@ def spider(results: Results) -> Drawing:
     order = [system for system, _, _ in results.ranking()][:_MOST_ON_SPIDER]
     look = styles(results.systems)
     webs: list[tuple[str, list[str], dict[str, list[float]]]] = []
-    for task in results.tasks:
+    for task in shown_tasks(results):
         if len(results.metrics) >= 3:
             axes_of = [metric_title(metric) for metric in results.metrics]
             webs.append((task.title.replace(", ", "\n"), axes_of, _spokes(results, order, task)))
@@ -233,14 +238,14 @@ def spider(results: Results) -> Drawing:
 def encoders(results: Results) -> Drawing:
     """Bars of Dice for networks that differ in their encoder only."""
     title = "Comparison of encoders"
-    chosen = encoder_systems(results)
-    if len(chosen) < 2 or not results.tasks:
+    chosen, tasks = encoder_systems(results), shown_tasks(results)
+    if len(chosen) < 2 or not tasks:
         return Drawing(
             "encoders", title, "", skipped="No two encoders were compared (--encoders does that)."
         )
     look = styles(results.systems)
-    figure, panels = _panels(len(results.tasks), height=0.9 + 0.36 * len(chosen))
-    for axes, task in zip(panels, results.tasks, strict=False):
+    figure, panels = _panels(len(tasks), height=0.9 + 0.36 * len(chosen))
+    for axes, task in zip(panels, tasks, strict=False):
         found = {system: results.score(system, task) for system in chosen}
         for place, (system, score) in enumerate(reversed(found.items())):
             if score is None or score.mean.mean is None:

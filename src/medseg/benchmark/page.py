@@ -25,8 +25,9 @@ FOLDER = "report"
 # CSS pixels in a point of SVG, and how much smaller than drawn a figure may be shown.
 _PIXELS = 4 / 3
 _SMALLEST = 0.8
-# Figures up to this width stand side by side.
-_HALF = 640
+# Figures up to this width, in CSS pixels, stand side by side, and are then as wide as this.
+_NARROW = 760
+_HALF = 440
 
 
 def write_report(out: str | Path, *, progress: Callable[[str], None] | None = None) -> Path:
@@ -243,7 +244,7 @@ def _shown(drawing: Drawing) -> dict[str, Any]:
         "title": drawing.title,
         "caption": drawing.caption,
         "inline": Markup(drawing.inline),
-        "wide": width > _HALF,
-        "least": round(_SMALLEST * width),
+        "wide": width > _NARROW,
+        "least": round(_SMALLEST * width if width > _NARROW else min(_HALF, width)),
         "most": round(1.1 * width),
     }
