@@ -37,6 +37,8 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 _HATCHES = ("", "//", "..", "\\\\", "xx", "--", "++", "oo", "||", "**", "OO")
 _LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 _ACROSS = 3
+# In inches.
+_WIDEST = 12.0
 _MOST_ON_SPIDER = 6
 _MOST_PANELS = 6
 _MOST_CURVES = 10
@@ -309,7 +311,9 @@ def matrix(results: Results) -> Drawing:
         )
     order = [system for system, _, _ in results.ranking()][:_MOST_PANELS]
     rows = list(results.data)
-    figure, panels = _panels(len(order), height=1.3 + 0.5 * len(rows), wide=len(columns) > 4)
+    figure, panels = _panels(
+        len(order), height=1.3 + 0.5 * len(rows), width=max(3.5, 1.2 + 0.75 * len(columns))
+    )
     noted = False
     for axes, system in zip(panels, order, strict=False):
         scores = [[results.score(system, Task(row, column)) for column in columns] for row in rows]
@@ -335,7 +339,13 @@ def matrix(results: Results) -> Drawing:
                     fontweight="bold" if row == column else "normal",
                     color="black" if value > 0.55 else "white",
                 )
-        axes.set_xticks(range(len(columns)), [plain(column) for column in columns], rotation=20)
+        axes.set_xticks(
+            range(len(columns)),
+            [plain(column) for column in columns],
+            rotation=25,
+            ha="right",
+            rotation_mode="anchor",
+        )
         axes.set_yticks(range(len(rows)), [plain(row) for row in rows])
         axes.tick_params(length=0)
         axes.set(xlabel="tested on", ylabel="trained on")
@@ -533,15 +543,15 @@ def _with_size(results: Results, system: str) -> str:
 
 
 def _panels(
-    count: int, *, height: float = 3.0, polar: bool = False, wide: bool = False
+    count: int, *, height: float = 3.0, width: float = 3.5, polar: bool = False
 ) -> tuple[Any, list[Any]]:
-    """A figure and ``count`` axes in rows."""
+    """A figure and ``count`` axes in rows, each of ``width`` by ``height`` inches."""
     from matplotlib.figure import Figure
 
-    across = min(count, 2 if wide or count == 4 else _ACROSS)
+    across = min(count, 2 if count == 4 else _ACROSS, max(1, int(_WIDEST / width)))
     down = math.ceil(count / across)
     figure = Figure(
-        figsize=(max(4.6, 3.5 * across), (3.4 if polar else height) * down), layout="constrained"
+        figsize=(max(4.6, width * across), (3.4 if polar else height) * down), layout="constrained"
     )
     grid = figure.subplots(
         down, across, squeeze=False, subplot_kw={"projection": "polar"} if polar else None
