@@ -20,10 +20,11 @@ from medseg.errors import DataError, MedsegError, ModelError
 from medseg.inference.bundle import SUFFIX, Manifest, find_bundle, read_manifest
 from medseg.inference.files import PredictOptions, predict_images
 from medseg.inference.predictor import load
+from medseg.metrics.conventions import convention_named
 from medseg.metrics.evaluation import Evaluation, evaluate_folders
 from medseg.metrics.pair import DEFAULT_TOLERANCE
-from medseg.metrics.pairing import Reading
-from medseg.metrics.panel import DEFAULT_METRICS, METRICS, EmptyPolicy, metrics_named
+from medseg.metrics.pairing import PREDICTIONS_FILE, Reading
+from medseg.metrics.panel import DEFAULT_METRICS, EmptyPolicy, metrics_named
 
 Part = Literal["auto", "train", "val", "test", "all"]
 Progress = Callable[[int, int], None]
@@ -67,6 +68,7 @@ def evaluate(
     system: str | None = None,
     metrics: Sequence[str] = DEFAULT_METRICS,
     tolerance: float = DEFAULT_TOLERANCE,
+    convention: str = "default",
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -89,6 +91,8 @@ def evaluate(
         system: for a model whose network came from a Python file: that file.
         metrics: names of :data:`medseg.metrics.panel.METRICS`; Dice is always among them.
         tolerance: of the surface Dice, in mm, or in pixels where the spacing is not known.
+        convention: whose way of computing them: ``default``, ``monai``, ``deepmind``, ``nnunet``,
+            ``medpy`` or ``pranet``; see :mod:`medseg.metrics.conventions`.
         seed: of the bootstrap.
         progress: called with (done, total).
 
@@ -96,7 +100,7 @@ def evaluate(
         MedsegError: anything the user can mend.
     """
     # Said before an hour of predictions rather than after it.
-    metrics = metrics_named(metrics)
+    metrics, rules = metrics_named(metrics), convention_named(convention)
     truth, predictions = Path(truth), Path(predictions)
     if is_model(truth):
         raise MedsegError(
@@ -109,7 +113,7 @@ def evaluate(
             raise MedsegError(
                 f"--part {part}", "a folder of masks has no parts", "Give a run instead of masks"
             )
-        return evaluate_folders(
+        evaluation = evaluate_folders(
             truth,
             predictions,
             layout=layout,
@@ -117,9 +121,11 @@ def evaluate(
             empty_policy=empty_policy,
             metrics=metrics,
             tolerance=tolerance,
+            convention=rules,
             seed=seed,
             progress=progress,
         )
+        return replace(evaluation, note=_doubts(truth, evaluation))
     chosen = choose_cases(truth, predictions, part, layout=layout)
     with ExitStack() as scratch:
         folder = Path(masks or scratch.enter_context(tempfile.TemporaryDirectory()))
@@ -129,7 +135,7 @@ def evaluate(
             {case.id: case.image for case in chosen.cases},
             folder,
             options=PredictOptions(
-                tta=tta, probabilities=any(METRICS[name].graded for name in metrics)
+                tta=tta, probabilities=any(rules.needs_probability(name) for name in metrics)
             ),
             # Masks that are there may be those of other images of the same names.
             overwrite=True,
@@ -151,6 +157,7 @@ def evaluate(
             reading=Reading(snap, model.max_pixels),
             metrics=metrics,
             tolerance=tolerance,
+            convention=rules,
             seed=seed,
         )
         evaluation = replace(
@@ -167,6 +174,19 @@ def evaluate(
         # A report drawn from the evaluation still reads the masks.
         weakref.finalize(evaluation, scratch.pop_all().close)
     return evaluation
+
+
+def _doubts(truth: Path, evaluation: Evaluation) -> str:
+    """What looks as if the wrong folders were compared."""
+    if (truth / PREDICTIONS_FILE).is_file():
+        return (
+            f"The truth {truth} holds a {PREDICTIONS_FILE}, as predictions do: are the two "
+            "swapped? The truth comes first."
+        )
+    agree = all(row.metrics["dice"] == 1 for row in evaluation.rows)
+    if agree and any(row.truth_pixels for row in evaluation.rows):
+        return "Every Dice is exactly 1: are these predictions the truth itself?"
+    return ""
 
 
 def choose_cases(truth: Path, model: Path, part: Part, *, layout: str = "auto") -> Chosen:

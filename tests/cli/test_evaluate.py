@@ -10,6 +10,8 @@ import pytest
 
 from commands import left_in, medseg, parts_of
 from data.builders import disk, noise, save, squares
+from medseg.cli.evaluate import Whose
+from medseg.metrics.conventions import CONVENTIONS
 
 
 def scores(path: Path) -> dict[str, Any]:
@@ -69,6 +71,30 @@ def test_the_empty_policy_says_what_two_empty_masks_are_worth(
     summary = scores(out)["summary"]["mean"]["dice"]
     assert summary["mean"] == dice
     assert summary["skipped"] == (1 if policy == "skip" else 0)
+
+
+def test_every_convention_there_is_can_be_chosen_and_stands_in_every_report(
+    tmp_path: Path,
+) -> None:
+    assert [choice.value for choice in Whose] == list(CONVENTIONS)
+    truth, given = masks(tmp_path / "truth"), masks(tmp_path / "given", radius=3)
+    outputs = [part for name in ("a.json", "a.html") for part in ("-o", tmp_path / name)]
+    ran = medseg("evaluate", truth, given, "--convention", "medpy", *outputs)
+    said = "convention medpy for Dice, IoU, Precision, Recall, Specificity, HD95, ASSD"
+    assert ran.code == 0
+    assert said in " ".join(ran.out.split())
+    assert said in (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert scores(tmp_path / "a.json")["convention"] == "medpy"
+
+
+def test_a_model_is_scored_by_pranets_convention_of_its_own_probabilities(
+    trained: Path, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "scores.json"
+    metrics = ["--metrics", "threshold_dice", "--convention", "pranet"]
+    assert medseg("evaluate", photos, trained, *metrics, "-o", out).code == 0
+    for row in scores(out)["cases"]:
+        assert row["dice"] == row["threshold_dice"] > 0
 
 
 def test_every_kind_of_report_is_written_and_named(tmp_path: Path) -> None:

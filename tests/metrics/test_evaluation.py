@@ -230,7 +230,7 @@ def test_two_predictions_for_one_case_are_refused(folders: tuple[Path, Path]) ->
 def test_when_nothing_matches_the_error_shows_names_of_both_sides(tmp_path: Path) -> None:
     truth = write(tmp_path / "truth", {"a": square()})
     predictions = write(tmp_path / "predictions", {"z": square()})
-    with pytest.raises(DataError, match=r"cases such as 'a'; predictions such as 'z.png'"):
+    with pytest.raises(DataError, match=r"1 case \('a'\) against 1 prediction \('z.png'\)"):
         evaluate_folders(truth, predictions)
 
 

@@ -21,6 +21,17 @@ class WhichPart(StrEnum):
     ALL = "all"
 
 
+class Whose(StrEnum):
+    """The names of `medseg.metrics.conventions.CONVENTIONS` as a command-line choice."""
+
+    DEFAULT = "default"
+    MONAI = "monai"
+    DEEPMIND = "deepmind"
+    NNUNET = "nnunet"
+    MEDPY = "medpy"
+    PRANET = "pranet"
+
+
 class Policy(StrEnum):
     """`medseg.metrics.overlap.EmptyPolicy` as a command-line choice."""
 
@@ -65,6 +76,13 @@ def evaluate(
     tolerance: Annotated[
         float, typer.Option(help="Of the surface Dice (nsd): mm, or pixels without a spacing.")
     ] = 2.0,
+    convention: Annotated[
+        Whose,
+        typer.Option(
+            help="Compute the metrics as this program does, to compare with its tables; "
+            "docs/metrics.md says what differs. pranet needs probabilities."
+        ),
+    ] = Whose.DEFAULT,
     part: Annotated[
         WhichPart,
         typer.Option(
@@ -132,6 +150,7 @@ def evaluate(
             empty_policy=empty_policy.value,
             metrics=_chosen(metrics),
             tolerance=tolerance,
+            convention=convention.value,
             seed=seed,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )

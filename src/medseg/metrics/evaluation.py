@@ -26,8 +26,9 @@ from medseg.data.source import Source
 from medseg.errors import DataError, MedsegError
 from medseg.files import write_text
 from medseg.metrics import pairing
+from medseg.metrics.conventions import DEFAULT_CONVENTION, Convention
 from medseg.metrics.pair import DEFAULT_TOLERANCE, Pair
-from medseg.metrics.panel import DEFAULT_METRICS, METRICS, EmptyPolicy, measure, metrics_named
+from medseg.metrics.panel import DEFAULT_METRICS, EmptyPolicy, measure, metrics_named
 from medseg.metrics.statistics import Interval, bootstrap_mean
 
 OK = "ok"
@@ -126,6 +127,7 @@ class Evaluation:
         note: a warning to be read before the numbers, e.g. that cases were trained on.
         test_openings: how often the model's test part has been scored, this time included; 0 when
             none of its cases was.
+        convention: by which the metrics were computed.
     """
 
     rows: tuple[CaseScore, ...]
@@ -146,6 +148,7 @@ class Evaluation:
     tolerance: float = DEFAULT_TOLERANCE
     note: str = ""
     test_openings: int = 0
+    convention: Convention = DEFAULT_CONVENTION
 
     def counts(self, label: str | None = None) -> Counts:
         """Count over all classes, or for the class named ``label``."""
@@ -158,6 +161,11 @@ class Evaluation:
             missed=sum(row.truth_pixels > 0 == row.predicted_pixels for row in usable),
             false_alarms=sum(row.predicted_pixels > 0 == row.truth_pixels for row in usable),
         )
+
+    @property
+    def conventional(self) -> tuple[str, ...]:
+        """The metrics that the convention defines; the others are the default's."""
+        return tuple(name for name in self.metrics if name in self.convention.functions)
 
     def failures(self) -> dict[str, str]:
         """Case id to status of every case without a usable prediction."""
@@ -179,6 +187,8 @@ class Evaluation:
                 "truth": self.truth,
                 "predictions": self.predictions,
                 "labels": [asdict(label) for label in self.labels.labels],
+                "convention": self.convention.name,
+                "convention_metrics": list(self.conventional),
                 "empty_policy": self.empty_policy,
                 "unit": self.unit,
                 "tolerance": self.tolerance,
@@ -251,6 +261,7 @@ def score_case(
     probabilities: NDArray[np.floating[Any]] | None = None,
     spacing: Sequence[float] | None = None,
     tolerance: float = DEFAULT_TOLERANCE,
+    convention: Convention = DEFAULT_CONVENTION,
 ) -> list[CaseScore]:
     """Score every foreground class of one case.
 
@@ -269,6 +280,7 @@ def score_case(
             for metrics that need them.
         spacing: of the pixels along each axis, in mm; distances are in pixels when None.
         tolerance: of the surface Dice, in that unit.
+        convention: by which metrics are computed; a failure is scored by the default's rules.
 
     Returns:
         One row per structure, in the order of ``labels``: each foreground class, or each region.
@@ -283,6 +295,7 @@ def score_case(
     usable = status == OK and prediction is not None
     claimed = prediction if usable and prediction is not None else np.zeros_like(truth)
     known = truth != IGNORE if (truth == IGNORE).any() else None
+    functions = convention.functions
     rows = []
     for structure in labels.structures:
         there, here = np.isin(truth, structure.classes), np.isin(claimed, structure.classes)
@@ -298,7 +311,9 @@ def score_case(
             CaseScore(
                 case=case,
                 label=structure.name,
-                metrics=measure(pair, metrics, empty_policy=empty_policy if usable else "zero"),
+                metrics=measure(pair, metrics, empty_policy=empty_policy, functions=functions)
+                if usable
+                else measure(pair, metrics, empty_policy="zero"),
                 truth_pixels=int(np.count_nonzero(pair.truth)),
                 predicted_pixels=int(np.count_nonzero(pair.prediction)),
                 status=status,
@@ -337,6 +352,7 @@ def summarise(
     metrics: Sequence[str] = DEFAULT_METRICS,
     unit: str = "px",
     tolerance: float = DEFAULT_TOLERANCE,
+    convention: Convention = DEFAULT_CONVENTION,
 ) -> Evaluation:
     """Means with bootstrap intervals over the rows of `score_case`; see `Evaluation`.
 
@@ -376,6 +392,7 @@ def summarise(
         tuple(metrics),
         unit,
         tolerance,
+        convention=convention,
     )
     overall = {name: interval(evaluation.case_means(name)) for name in metrics}
     return replace(evaluation, overall=overall)
@@ -393,6 +410,7 @@ def evaluate_folders(
     reading: pairing.Reading = pairing.DEFAULT_READING,
     metrics: Sequence[str] = DEFAULT_METRICS,
     tolerance: float = DEFAULT_TOLERANCE,
+    convention: Convention = DEFAULT_CONVENTION,
     confidence: float = 0.95,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
@@ -415,6 +433,7 @@ def evaluate_folders(
         metrics: names of :data:`medseg.metrics.panel.METRICS`.
         tolerance: of the surface Dice: mm when all cases are volumes of known spacing, else
             pixels, which is then also the unit of all distances.
+        convention: by which the metrics are computed.
         confidence: of the intervals.
         seed: of the bootstrap.
         progress: called with the number of cases done and their total.
@@ -440,8 +459,12 @@ def evaluate_folders(
     known, predicted = pairing.agree(known, inferred, predicted, predictions)
     classes, names = known, metrics_named(metrics)
     spacings = {item.case: spacing_of(item.mask) for item in truths}
-    graded = [name for name in names if METRICS[name].graded]
-    maps = _probability_files(truths, paired, predictions, graded)
+    graded = [name for name in names if convention.needs_probability(name)]
+    asking = ""
+    if graded:
+        own = graded[0] in convention.functions
+        asking = f"--convention {convention.name}" if own else f"--metrics {graded[0]}"
+    maps = _probability_files(truths, paired, predictions, asking)
     physical = all(spacing is not None for spacing in spacings.values())
 
     def score(item: pairing.Truth) -> list[CaseScore]:
@@ -460,6 +483,7 @@ def evaluate_folders(
             probabilities=_read_probabilities(maps[item.case]) if item.case in maps else None,
             spacing=spacing if spacing is None else spacing[-there.ndim :],
             tolerance=tolerance,
+            convention=convention,
         )
 
     rows: list[CaseScore] = []
@@ -484,6 +508,7 @@ def evaluate_folders(
         metrics=names,
         unit="mm" if physical else "px",
         tolerance=tolerance,
+        convention=convention,
     )
 
 
@@ -491,15 +516,22 @@ def _probability_files(
     truths: Sequence[pairing.Truth],
     paired: Mapping[str, Path],
     predictions: Path,
-    graded: Sequence[str],
+    asking: str,
 ) -> dict[str, Path]:
-    """Case id to the probabilities that `medseg predict --probabilities` wrote beside its mask."""
-    if not graded:
+    """Case id to the probabilities that `medseg predict --probabilities` wrote beside its mask.
+
+    Args:
+        truths: the cases.
+        paired: case id to its mask.
+        predictions: the folder of these masks.
+        asking: the option that needs probabilities; empty when none does.
+    """
+    if not asking:
         return {}
     if any(isinstance(truth.mask, Stack) for truth in truths):
         raise MedsegError(
-            f"--metrics {graded[0]}", "it needs probabilities, which are not scored for volumes",
-            "Choose other metrics",
+            asking, "it needs probabilities, which are not scored for volumes",
+            "Choose another",
         )  # fmt: skip
     found = {}
     for case, mask in paired.items():
@@ -507,7 +539,7 @@ def _probability_files(
         path = predictions / PROBABILITIES / below
         if not path.is_file():
             raise MedsegError(
-                f"--metrics {graded[0]}", f"it needs probabilities, and there is no {path}",
+                asking, f"it needs probabilities, and there is no {path}",
                 "Predict with --probabilities, or give the model instead of its masks",
             )  # fmt: skip
         found[case] = path

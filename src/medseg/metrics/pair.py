@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.metrics.borders import BorderDistances
 from medseg.metrics.objects import ObjectPair, components
 from medseg.metrics.polyp import polyp_scores
 from medseg.metrics.surface import SurfaceDistances
@@ -85,6 +86,10 @@ class Pair:
     @cached_property
     def surfaces(self) -> SurfaceDistances:
         return SurfaceDistances(self.truth, self.prediction, self.spacing)
+
+    @cached_property
+    def borders(self) -> BorderDistances:
+        return BorderDistances(self.truth, self.prediction, self.spacing)
 
     @cached_property
     def objects(self) -> ObjectPair:

@@ -30,7 +30,7 @@ from medseg.data.layouts.folders import MASK_FOLDERS, MASK_SUFFIXES
 from medseg.data.layouts.names import labels_beside, nfc
 from medseg.data.slices import Stack, gather, open_slices
 from medseg.data.source import Source
-from medseg.errors import DataError
+from medseg.errors import DataError, plural
 
 PREDICTIONS_FILE = "predictions.json"
 """Beside predicted masks: an object whose key ``labels`` has the form of a ``labels.json``."""
@@ -197,9 +197,9 @@ def pair(truths: Sequence[Truth], folder: Path) -> tuple[dict[str, Path], list[s
     if not paired:
         raise DataError(
             folder,
-            f"no prediction has the name of a case: cases such as "
-            f"{_some([truth.case for truth in truths])}; predictions such as "
-            f"{_some(extra) or '(no images at all)'}",
+            f"no prediction has the name of a case: {plural(len(truths), 'case')} "
+            f"({_some([truth.case for truth in truths])}) against "
+            + (f"{plural(len(extra), 'prediction')} ({_some(extra)})" if extra else "no images"),
             "Name each prediction like its image or its true mask",
         )
     return paired, extra

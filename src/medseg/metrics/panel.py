@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from medseg.errors import MedsegError, nearest
@@ -272,6 +273,7 @@ def measure(
     names: Iterable[str] = DEFAULT_METRICS,
     *,
     empty_policy: EmptyPolicy = "one",
+    functions: Mapping[str, Callable[[Pair], float]] = MappingProxyType({}),
 ) -> dict[str, float]:
     """The metrics ``names`` for one structure of one case.
 
@@ -279,12 +281,16 @@ def measure(
         pair: the regions.
         names: of :data:`METRICS`.
         empty_policy: what two empty regions are worth.
+        functions: take the place of the metrics of their names; their values stand as they are.
 
     Returns:
         Metric name to value; NaN where it is undefined and no rule says what it is worth.
     """
     values = {}
     for name in names:
+        if name in functions:
+            values[name] = functions[name](pair)
+            continue
         metric = METRICS[name]
         value = metric.function(pair)
         if math.isnan(value) and not metric.conditional:

@@ -238,6 +238,7 @@ def _numbers(evaluation: Evaluation, cases: Sequence[ReportCase]) -> dict[str, A
             for row in evaluation.rows
         ],
         "policy": evaluation.empty_policy,
+        "convention": words.convention(evaluation),
         "confidence": f"{100 * evaluation.confidence:g}",
         "truth": evaluation.truth,
         "predictions": evaluation.predictions,

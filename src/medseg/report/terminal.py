@@ -13,7 +13,7 @@ from medseg.errors import plural
 from medseg.metrics.evaluation import Evaluation
 from medseg.metrics.panel import METRICS
 from medseg.metrics.statistics import Interval
-from medseg.report.words import headline, openings
+from medseg.report.words import convention, headline, openings
 
 
 def render(evaluation: Evaluation, most: int = 10) -> RenderableType:
@@ -40,6 +40,8 @@ def render(evaluation: Evaluation, most: int = 10) -> RenderableType:
         f"empty truths {counts.empty_truths} (empty policy: {evaluation.empty_policy}), "
         f"missed structures {counts.missed}, false alarms {counts.false_alarms}"
     ]
+    if rules := convention(evaluation):
+        notes.append(rules)
     failures = [f"  {case}: {status}" for case, status in evaluation.failures().items()]
     compared = f"{evaluation.predictions} against {evaluation.truth}"
     parts: list[RenderableType] = [
@@ -65,11 +67,12 @@ def render(evaluation: Evaluation, most: int = 10) -> RenderableType:
 
 
 def _cell(interval: Interval) -> str:
+    left_out = f" [yellow]{interval.skipped} left out[/yellow]" if interval.skipped else ""
     if interval.mean is None:
-        return "-"
+        return f"-{left_out}"
     if interval.low is None or interval.high is None:
-        return f"{interval.mean:.3f}"
-    return f"{interval.mean:.3f} [dim]{interval.low:.3f}-{interval.high:.3f}[/dim]"
+        return f"{interval.mean:.3f}{left_out}"
+    return f"{interval.mean:.3f} [dim]{interval.low:.3f}-{interval.high:.3f}[/dim]{left_out}"
 
 
 def _shorten(lines: list[str], most: int) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from medseg.engine.openings import ordinal
 from medseg.errors import plural
 from medseg.metrics.evaluation import Evaluation
@@ -38,6 +40,22 @@ def headline(evaluation: Evaluation, metric: str = "dice") -> str:
         parts.append(f"{interval.skipped} left out as undefined")
     parts.append(plural(counts.failures, "failure") if counts.failures else "no failures")
     return ", ".join(parts)
+
+
+def convention(evaluation: Evaluation) -> str:
+    """Whose rules which metrics follow; empty under the default's."""
+    own = evaluation.conventional
+    if evaluation.convention.name == "default":
+        return ""
+    others = [name for name in evaluation.metrics if name not in own]
+    said = [f"convention {evaluation.convention.name} for {_titles(own) or 'none of these'}"]
+    if others:
+        said.append(f"default for {_titles(others)}")
+    return "; ".join(said)
+
+
+def _titles(names: Iterable[str]) -> str:
+    return ", ".join(METRICS[name].title for name in names)
 
 
 def openings(evaluation: Evaluation) -> str:
