@@ -22,7 +22,7 @@ from medseg.files import write_text
 from medseg.metrics.compare import compare
 from medseg.metrics.panel import METRICS
 from medseg.metrics.statistics import bootstrap_mean
-from medseg.metrics.tables import read_table
+from medseg.metrics.tables import patients_of, read_table
 
 CELL_COLUMNS = (
     "system", "data", "seed", "status", "error", "val_dice", "parameters", "epochs", "best_epoch",
@@ -191,8 +191,8 @@ def _scores(
 
 def _mean(paths: Sequence[Path], metric: str) -> dict[str, Any]:
     tables = [read_table(path, metric) for path in paths]
-    cases = list(tables[0].values)
-    patients = tables[0].patients
+    # As `medseg compare` does, so that both give the same interval.
+    cases, patients = sorted(tables[0].values), patients_of(tables)
     values = np.array([[table.values[case] for case in cases] for table in tables])  # (S, N)
     interval = bootstrap_mean(values.mean(axis=0), groups=[patients.get(case) for case in cases])
     defined = ~np.isnan(values).any(axis=0)
