@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from importlib import resources
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -20,6 +19,7 @@ from medseg.errors import plural
 from medseg.files import write_text
 from medseg.metrics.panel import METRICS
 from medseg.report.comparison import method_notes, rank_note, verdict
+from medseg.report.pages import load_page
 
 FOLDER = "report"
 # CSS pixels in a point of SVG, and how much smaller than drawn a figure may be shown.
@@ -66,14 +66,8 @@ def write_report(out: str | Path, *, progress: Callable[[str], None] | None = No
 
 def render(results: Results, tables: list[Table], drawings: list[Drawing]) -> str:
     """The page as HTML."""
-    from jinja2 import Environment, StrictUndefined
 
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(
-        resources.files("medseg.report").joinpath("benchmark.html").read_text(encoding="utf-8")
-    )
+    template = load_page("benchmark.html")
     by_name = {table.name: table for table in tables}
     return template.render(
         title=results.name,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from medseg.files import write_text
+from medseg.report.pages import load_page
 
 MOST_PICTURES = 100
 """Those beyond are in the table only, or a browser could not open the page."""
@@ -51,14 +51,8 @@ def write_page(
     Raises:
         MedsegError: the file cannot be written.
     """
-    from jinja2 import Environment, StrictUndefined
 
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(
-        resources.files("medseg.report").joinpath("explanations.html").read_text(encoding="utf-8")
-    )
+    template = load_page("explanations.html")
     explained = [row for row in rows if row["status"] == "ok"]
     failed = [row for row in explained if row["sanity_check"] == "failed"]
     ordered = failed + [row for row in explained if row not in failed]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from medseg.files import write_text
 from medseg.report import figures
 from medseg.report.html import jpeg
 from medseg.report.overlay import class_colour, draw_contours, mask_thumbnail, thumbnail, to_rgb
+from medseg.report.pages import load_page
 
 PICTURE_SIZE = 192
 MOST_PAIRS = 24
@@ -131,14 +131,8 @@ def write_check_report(
     Raises:
         MedsegError: the file cannot be written.
     """
-    from jinja2 import Environment, StrictUndefined
 
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(
-        resources.files("medseg.report").joinpath("check.html").read_text(encoding="utf-8")
-    )
+    template = load_page("check.html")
     albums = {id(survey): _Album(survey, snap) for survey in surveys}
     page = template.render(
         title=", ".join(survey.dataset.root.resolve().name for survey in surveys),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from importlib import resources
 from typing import Literal, NamedTuple
 
 from rich.console import Group, RenderableType
@@ -15,6 +14,7 @@ from medseg.errors import plural
 from medseg.metrics.compare import ALPHA, POWER, Comparison, Difference, SystemScore
 from medseg.metrics.paired import DRAWS, EXACT_UNITS
 from medseg.report import critical_difference
+from medseg.report.pages import load_page
 
 _MOST_PAIRS_IN_WORDS = 6
 
@@ -259,15 +259,9 @@ def markdown(comparison: Comparison) -> str:
 
 def html(comparison: Comparison) -> str:
     """The comparison as one HTML page that loads nothing."""
-    from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(
-        resources.files("medseg.report").joinpath("comparison.html").read_text(encoding="utf-8")
-    )
+    template = load_page("comparison.html")
     drawn = comparison.critical_difference is not None
     return template.render(
         title=headline(comparison),

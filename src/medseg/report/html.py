@@ -7,7 +7,6 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +30,7 @@ from medseg.report.overlay import (
     thumbnail,
     to_rgb,
 )
+from medseg.report.pages import load_page
 
 PANEL_SIZE = 384
 _BLANK_GREY = 96
@@ -160,15 +160,9 @@ def write_report(
     Raises:
         MedsegError: the file cannot be written.
     """
-    from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(
-        resources.files("medseg.report").joinpath("report.html").read_text(encoding="utf-8")
-    )
+    template = load_page("report.html")
     history = history or ()
     curves = [
         figures.curve(history, "loss", "Training loss"),
