@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 import weakref
 from collections.abc import Callable, Sequence
@@ -101,6 +102,12 @@ def evaluate(
     """
     # Said before an hour of predictions rather than after it.
     metrics, rules = metrics_named(metrics), convention_named(convention)
+    if not 0 <= tolerance < math.inf:
+        raise MedsegError(
+            f"--tolerance {tolerance}", "it is not a distance", "Give 0 or more, in mm or pixels"
+        )
+    if seed < 0:
+        raise MedsegError(f"--seed {seed}", "it is negative", "Give 0 or more")
     truth, predictions = Path(truth), Path(predictions)
     if is_model(truth):
         raise MedsegError(
@@ -113,6 +120,11 @@ def evaluate(
             raise MedsegError(
                 f"--part {part}", "a folder of masks has no parts", "Give a run instead of masks"
             )
+        for option, given in (("--masks", masks), ("--tta", tta), ("--system", system)):
+            if given:
+                raise MedsegError(
+                    option, "it is for a model, and these are masks", "Leave it out, or give a run"
+                )
         evaluation = evaluate_folders(
             truth,
             predictions,

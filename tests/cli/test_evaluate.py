@@ -97,6 +97,32 @@ def test_a_model_is_scored_by_pranets_convention_of_its_own_probabilities(
         assert row["dice"] == row["threshold_dice"] > 0
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "found"),
+    [
+        ("--tolerance", "nan", "it is not a distance"),
+        ("--tolerance", "inf", "it is not a distance"),
+        ("--tolerance", "-1", "it is not a distance"),
+        ("--seed", "-1", "it is negative"),
+    ],
+)
+def test_a_number_out_of_range_is_refused_before_any_work(
+    tmp_path: Path, option: str, value: str, found: str
+) -> None:
+    refused = medseg("evaluate", tmp_path / "absent", tmp_path / "neither", option, value)
+    assert refused.code == 2
+    assert option in refused.err
+    assert found in refused.err
+
+
+@pytest.mark.parametrize("option", [["--masks", "kept"], ["--tta"], ["--system", "net.py"]])
+def test_what_is_for_models_is_refused_with_masks(tmp_path: Path, option: list[str]) -> None:
+    truth, given = masks(tmp_path / "truth"), masks(tmp_path / "given", radius=3)
+    refused = medseg("evaluate", truth, given, *option)
+    assert refused.code == 2
+    assert f"{option[0]}: it is for a model, and these are masks" in refused.err
+
+
 def test_every_kind_of_report_is_written_and_named(tmp_path: Path) -> None:
     truth = masks(tmp_path / "truth")
     names = ["report.html", "sub folder/scores.json", "scores.csv"]
