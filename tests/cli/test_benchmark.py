@@ -87,3 +87,11 @@ def test_a_wrong_option_is_refused_before_anything_is_written(
 def test_without_systems_or_data_there_is_nothing_to_run(photos: Path) -> None:
     assert "--systems: there is nothing to run" in medseg("benchmark", "--data", photos).err
     assert "--data: there is nothing to run" in medseg("benchmark", "--systems", "unet").err
+
+
+def test_encoders_are_compared_with_one_option(photos: Path, tmp_path: Path) -> None:
+    asked = medseg("benchmark", "--encoders", "--data", photos, "-o", tmp_path / "o", "--dry-run")
+    assert asked.code == 0
+    for name in ("med2d-segnet", "encoder-plain", "encoder-residual", "encoder-mobilenetv2",
+                 "encoder-convnext", "encoder-axial"):  # fmt: skip
+        assert name in asked.out

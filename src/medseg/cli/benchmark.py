@@ -25,6 +25,13 @@ def benchmark(
         str | None,
         typer.Option(help="Names (`medseg systems list`) or .py files, with commas between."),
     ] = None,
+    encoders: Annotated[
+        bool,
+        typer.Option(
+            "--encoders",
+            help="Add Med-2D SegNet and its variants with other blocks at the same parameters.",
+        ),
+    ] = False,
     data: Annotated[
         str | None,
         typer.Option(help="Datasets to train on: folders or registered names, with commas."),
@@ -82,6 +89,8 @@ def benchmark(
 
         medseg benchmark --systems unet-narrow,med2d-segnet --data photos/ --seeds 3 -o bench
 
+        medseg benchmark --encoders --data photos/ --seeds 3 -o encoders
+
         medseg benchmark --systems unet,mynet.py --data a/,b/ --unseen a/,b/ --epochs 20 -o matrix
 
         medseg benchmark grid.yaml -o bench --dry-run
@@ -97,7 +106,7 @@ def benchmark(
         raise MedsegError("--cache-limit", f"{cache_limit} is no size", "Give gigabytes, e.g. 20")
     values: dict[str, Any] = read_yaml(spec) if spec is not None else {}
     given: dict[str, Any] = {
-        "systems": _listed(systems),
+        "systems": _with_encoders(_listed(systems)) if encoders else _listed(systems),
         "data": _listed(data),
         "unseen": _listed(unseen),
         "metrics": _listed(metrics),
@@ -167,6 +176,13 @@ def _parse(
         merged["set"] = [*before, *added, *settings]
     base = spec.parent if spec is not None else None
     return parse_spec(merged, where=where, base=base, check_hashes=check_hashes)
+
+
+def _with_encoders(systems: list[str] | None) -> list[str]:
+    from medseg.systems import names
+
+    variants = [name for name in names() if name.startswith("encoder-")]
+    return list(dict.fromkeys([*(systems or []), "med2d-segnet", *variants]))
 
 
 def _listed(text: str | None) -> list[str] | None:

@@ -69,7 +69,7 @@ def evaluate(
         str | None,
         typer.Option(
             help="Comma-separated names of docs/metrics.md, e.g. dice,hd95,cldice,pq,ece "
-            "[dice,iou,precision,recall,specificity,hd95,assd,nsd]; all for everything.",
+            "[dice,iou,precision,recall,specificity,hd95,assd,nsd]; all: without probabilities.",
             metavar="NAMES",
         ),
     ] = None,
@@ -166,4 +166,6 @@ def _chosen(names: str | None) -> tuple[str, ...]:
 
     if names is None:
         return DEFAULT_METRICS
-    return tuple(METRICS) if names == "all" else tuple(name.strip() for name in names.split(","))
+    if names == "all":
+        return tuple(name for name, metric in METRICS.items() if not metric.graded)
+    return tuple(filter(None, (name.strip() for name in names.split(","))))

@@ -29,7 +29,7 @@ from medseg.metrics import pairing
 from medseg.metrics.conventions import DEFAULT_CONVENTION, Convention
 from medseg.metrics.pair import DEFAULT_TOLERANCE, Pair
 from medseg.metrics.panel import DEFAULT_METRICS, EmptyPolicy, measure, metrics_named
-from medseg.metrics.statistics import Interval, bootstrap_mean
+from medseg.metrics.statistics import Interval, bootstrap_mean, spread
 
 OK = "ok"
 MISSING = "missing prediction"
@@ -196,9 +196,17 @@ class Evaluation:
                 "seed": self.seed,
                 "counts": asdict(self.counts()),
                 "summary": {
-                    "mean": {name: asdict(interval) for name, interval in self.overall.items()},
+                    "mean": {
+                        name: _summary(interval, self.case_means(name).values())
+                        for name, interval in self.overall.items()
+                    },
                     "classes": {
-                        label: {name: asdict(interval) for name, interval in of_class.items()}
+                        label: {
+                            name: _summary(
+                                interval, [r.metrics[name] for r in self.rows if r.label == label]
+                            )
+                            for name, interval in of_class.items()
+                        }
                         for label, of_class in self.classes.items()
                     },
                 },
@@ -588,6 +596,17 @@ def _read_prediction(
 def _mean(values: Sequence[float]) -> float:
     defined = [value for value in values if not math.isnan(value)]
     return sum(defined) / len(defined) if defined else math.nan
+
+
+def _summary(interval: Interval, values: Iterable[float]) -> dict[str, Any]:
+    """A mean with its interval, and the middle half of the cases."""
+    middle = spread(values)
+    quartiles = None if middle is None else [middle.lower, middle.upper]
+    return {
+        **asdict(interval),
+        "median": None if middle is None else middle.median,
+        "quartiles": quartiles,
+    }
 
 
 def _record(row: CaseScore, undefined: str | None) -> dict[str, Any]:
