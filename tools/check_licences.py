@@ -1,4 +1,7 @@
-"""Fail when a package that medseg's core installs is not under a permissive licence."""
+"""Fail when a package that medseg or one of its extras installs is not under a permissive licence.
+
+Packages that only develop and test it (the extra ``dev``) are not asked.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,7 @@ PERMISSIVE = {
         "apache license, version 2.0",
     ),
     *("apache software license", "bsd", "bsd license", "bsd license (3-clause)", "3-clause bsd"),
+    "3-clause bsd license",
     *(
         "isc license",
         "isc license (iscl)",
@@ -113,7 +117,9 @@ def problems(packages: dict[str, metadata.Distribution]) -> list[str]:
 
 def main() -> None:
     project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
-    packages = installed(project["dependencies"])
+    extras = project["optional-dependencies"]
+    users = [line for name, lines in extras.items() if name != "dev" for line in lines]
+    packages = installed([*project["dependencies"], *users])
     if found := problems(packages):
         sys.exit(
             "Not known to be permissive; replace the package, or read its licence and add it to "
