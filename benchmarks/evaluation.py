@@ -3,8 +3,8 @@
     python benchmarks/evaluation.py
 
 Scores 10,000 and then 100,000 pairs of masks of 128 x 128 pixels, each in a process of its own,
-with the default metrics. Files beyond the first 1,000 are links to these: what is read is as much, what
-lies on the disk is not.
+with the default metrics. Files beyond the first 1,000 are links to these: what is read is as much,
+what lies on the disk is not.
 """
 
 from __future__ import annotations
