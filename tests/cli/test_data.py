@@ -227,7 +227,7 @@ def test_data_with_errors_is_not_split(tmp_path: Path) -> None:
         (["--ratios", "0.8,0.2"], "--ratios: '0.8,0.2'", "0.8,0.1,0.1"),
         (["--ratios", "1,2,3"], "ratios: are 1.0, 2.0, 3.0", "add up to 1"),
         (["--fold", "5"], "fold: is 5 of 5", "counted from 0"),
-        (["--folds", "0"], "fold: is 0 of 0", "at least 2"),
+        (["--folds", "0"], "folds: are 0", "at least 2"),
         (["--fold", "0", "--folds", "30"], "folds: 30 are asked for", "fewer folds"),
         (["--group-pattern", "x("], "'x(' is not a regular expression", "Correct it"),
     ],

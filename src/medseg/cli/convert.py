@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from medseg.cli.options import Layout
+from medseg.cli.options import Data, GroupPattern, Layout
 
 
 def convert(
-    data: Annotated[Path, typer.Argument(help="Any dataset that medseg reads.")],
+    data: Data,
     to: Annotated[
         Literal["images-masks", "manifest", "nnunet", "datalist", "coco"],
         typer.Option(help="Layout to write."),
@@ -20,10 +20,7 @@ def convert(
         Path, typer.Option("--output", "-o", help="New folder for the converted dataset.")
     ],
     layout: Layout = "auto",
-    group_pattern: Annotated[
-        str | None,
-        typer.Option(help="Regular expression for the patient in a case id, e.g. 'patient\\d+'."),
-    ] = None,
+    group_pattern: GroupPattern = None,
 ) -> None:
     """Write a dataset in another layout: same pixels, classes, patients and split.
 

@@ -1,4 +1,4 @@
-"""`medseg data check` and `medseg data split`."""
+"""`medseg data`: check and split here, the other verbs in their own modules."""
 
 from __future__ import annotations
 
@@ -11,20 +11,9 @@ from typing import Annotated, Literal
 import typer
 
 from medseg.cli import catalogue, convert, plan
-from medseg.cli.options import AsJson, Layout
+from medseg.cli.options import A_DATASET, AsJson, Data, GroupPattern, Layout
 
 app = typer.Typer(help="Look at a dataset before training on it.", no_args_is_help=True)
-app.add_typer(catalogue.app, name="catalogue")
-app.command("add")(catalogue.add)
-app.command("remove")(catalogue.remove)
-app.command("convert")(convert.convert)
-app.command("plan")(plan.plan)
-
-Data = Annotated[Path, typer.Argument(help="Folder with images/ and masks/, or a CSV manifest.")]
-GroupPattern = Annotated[
-    str | None,
-    typer.Option(help="Regular expression for the patient in a case id, e.g. 'patient\\d+'."),
-]
 SnapMasks = Annotated[
     Literal["auto", "always", "never"],
     typer.Option(help="Move unexpected mask values to the nearest label; auto: in JPEGs only."),
@@ -35,9 +24,7 @@ SnapMasks = Annotated[
 def check(
     data: Annotated[
         list[Path],
-        typer.Argument(
-            help="Folder with images/ and masks/, or a CSV manifest; several are compared."
-        ),
+        typer.Argument(help=f"{A_DATASET} Several are compared."),
     ],
     output: Annotated[
         Path | None,
@@ -154,6 +141,7 @@ def split(
     from medseg.data.leaks import KINDS, find_leaks, leak_error, summary
     from medseg.data.splitfile import case_hashes, write_split
     from medseg.data.splits import choose_fold, divide, divide_all
+    from medseg.engine.progress import counting_bar
     from medseg.errors import DataError, MedsegError, plural
     from medseg.report.split import split_table
 
@@ -165,7 +153,11 @@ def split(
         ) from error
     dataset = open_dataset(data, layout=layout, group_pattern=group_pattern)
     choose_fold(dataset.folds, dataset.cases, fold, folds)
-    survey = check_dataset(dataset, snap=snap_masks)
+    with counting_bar(Console(stderr=True)) as bar:
+        task = bar.add_task("checking", total=len(dataset.cases))
+        survey = check_dataset(
+            dataset, snap=snap_masks, progress=lambda done, total: bar.update(task, completed=done)
+        )
     errors = [problem for problem in survey.errors if problem.kind not in KINDS]
     if errors:
         raise DataError(
@@ -210,3 +202,10 @@ def split(
     else:
         said = f"{counts['train']} in {folds} folds, {counts['test']} test"
     typer.echo(f"{output}: {said}")
+
+
+app.command("plan")(plan.plan)
+app.command("convert")(convert.convert)
+app.add_typer(catalogue.app, name="catalogue")
+app.command("add")(catalogue.add)
+app.command("remove")(catalogue.remove)

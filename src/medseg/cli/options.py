@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,6 +21,26 @@ NetworkOf = Annotated[
 Layout = Annotated[
     str,
     typer.Option(
-        help="How the dataset lies on disk, where it cannot be recognised (docs/data.md)."
+        help="How the dataset lies on disk, where it cannot be recognised (docs/layouts.md)."
     ),
+]
+
+A_DATASET = "A dataset's folder or file (docs/layouts.md), or the name of a registered one."
+Data = Annotated[Path, typer.Argument(help=A_DATASET)]
+System = Annotated[
+    str | None,
+    typer.Option(
+        help="A name (`medseg systems list`) or a .py file with one network [med2d-segnet]."
+    ),
+]
+GroupPattern = Annotated[
+    str | None,
+    typer.Option(help="Regular expression for the patient in a case id, e.g. 'patient\\d+'."),
+]
+SplitFile = Annotated[
+    Path | None, typer.Option(help="Use this CSV of `medseg data split` [drawn by seed].")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Any recipe key, e.g. network.expansion=4.", metavar="KEY=VALUE"),
 ]

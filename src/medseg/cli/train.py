@@ -8,19 +8,20 @@ from typing import Annotated
 
 import typer
 
-from medseg.cli.options import Device, Layout
+from medseg.cli.options import (
+    Data,
+    Device,
+    GroupPattern,
+    Layout,
+    Settings,
+    SplitFile,
+    System,
+)
 
 
 def train(
-    data: Annotated[
-        Path, typer.Argument(help="Folder with images/ and masks/, or a CSV manifest.")
-    ],
-    system: Annotated[
-        str | None,
-        typer.Option(
-            help="A name (`medseg systems list`) or a .py file with one network [med2d-segnet]."
-        ),
-    ] = None,
+    data: Data,
+    system: System = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The run's folder [runs/DATA-SYSTEM].")
     ] = None,
@@ -46,14 +47,9 @@ def train(
         int | None, typer.Option(help="Stop after so many epochs without improvement.")
     ] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16 [auto].")] = None,
-    group_pattern: Annotated[
-        str | None,
-        typer.Option(help="Regular expression for the patient in a case id, e.g. 'patient\\d+'."),
-    ] = None,
+    group_pattern: GroupPattern = None,
     layout: Layout = "auto",
-    split: Annotated[
-        Path | None, typer.Option(help="Use this CSV of `medseg data split` [drawn by seed].")
-    ] = None,
+    split: SplitFile = None,
     allow_leak: Annotated[
         bool,
         typer.Option(
@@ -63,12 +59,7 @@ def train(
         ),
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in -o.")] = False,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", help="Any recipe key, e.g. network.expansion=4.", metavar="KEY=VALUE"
-        ),
-    ] = None,
+    settings: Settings = None,
     cache_dir: Annotated[
         Path | None, typer.Option(help="Where decoded images are kept [RUN/cache].")
     ] = None,

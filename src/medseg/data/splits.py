@@ -280,10 +280,10 @@ def _check_ratios(ratios: tuple[float, float, float]) -> None:
 
 
 def _check_fold(fold: int | None, folds: int, least: int = 2) -> None:
-    if fold is not None and not (folds >= least and 0 <= fold < folds):
-        raise DataError(
-            "fold", f"is {fold} of {folds}", "Folds are counted from 0, and there are at least 2"
-        )
+    if fold is not None and folds < least:
+        raise DataError("folds", f"are {folds}", f"There are at least {least}")
+    if fold is not None and not 0 <= fold < folds:
+        raise DataError("fold", f"is {fold} of {folds}", f"Folds are counted from 0 to {folds - 1}")
 
 
 def _shuffled(cases: Sequence[Case], duplicates: Mapping[str, str], seed: int) -> list[_Group]:
