@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from medseg.data.case import Case
-from medseg.data.integrity import Survey, check_dataset
+from medseg.data.integrity import check_dataset
 from medseg.data.layouts import open_dataset
+from medseg.data.survey import Survey
 
 from .builders import dataset, disk, noise, png_bomb, save, scene
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from medseg.data.case import Label, LabelMap
-from medseg.data.integrity import CaseFacts
 from medseg.data.outliers import FEWEST_CASES, find_outliers
+from medseg.data.survey import CaseFacts
 
 LABELS = LabelMap((Label("background", 0), Label("lesion", 1)))
 

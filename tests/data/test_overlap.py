@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from medseg.data.integrity import Survey, check_dataset
+from medseg.data.integrity import check_dataset
 from medseg.data.layouts import open_dataset
 from medseg.data.overlap import find_overlaps
+from medseg.data.survey import Survey
 
 from .builders import disk, save, scene
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from medseg.data.case import Case, Label, LabelMap, Problem
-from medseg.data.integrity import CaseFacts
 from medseg.data.sites import Site, find_sites, site_problems
 from medseg.data.source import File
+from medseg.data.survey import CaseFacts
 
 LABELS = LabelMap((Label("background", 0), Label("lesion", 1)))
 

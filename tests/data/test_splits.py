@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medseg.data.case import Case, Dataset, Split
-from medseg.data.integrity import CaseFacts, Survey
 from medseg.data.source import File
 from medseg.data.splits import divide, make_split
+from medseg.data.survey import CaseFacts, Survey
 from medseg.errors import DataError
 
 

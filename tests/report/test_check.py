@@ -10,9 +10,10 @@ from rich.console import Console
 
 from data.builders import disk, save, scene
 from medseg.data.case import Problem
-from medseg.data.integrity import Survey, check_dataset
+from medseg.data.integrity import check_dataset
 from medseg.data.layouts import open_dataset
 from medseg.data.overlap import find_overlaps
+from medseg.data.survey import Survey
 from medseg.report.check import MOST_PAIRS, problem_table, to_json, write_check_report
 from report.test_html import Page
 

@@ -11,12 +11,13 @@ from rich.markup import escape
 
 from medseg.benchmark.spec import DataEntry, Spec
 from medseg.data.case import Split
-from medseg.data.integrity import Survey, check_dataset
+from medseg.data.integrity import check_dataset
 from medseg.data.layouts import open_dataset
 from medseg.data.leaks import KINDS
 from medseg.data.overlap import find_overlaps
 from medseg.data.splitfile import case_hashes, data_hash, split_table
 from medseg.data.splits import divide_all
+from medseg.data.survey import Survey
 from medseg.engine.prepare import Material, prepare
 from medseg.engine.progress import counting_bar
 from medseg.errors import DataError, MedsegError, plural

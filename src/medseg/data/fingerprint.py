@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.data.case import IGNORE, Case, LabelMap
-from medseg.data.integrity import CaseFacts, Survey
 from medseg.data.io import MAX_PIXELS
 from medseg.data.io import volume as volumes
 from medseg.data.labels import Snap, read_classes
 from medseg.data.preprocess import resize_mask, to_channels
 from medseg.data.slices import volume_of
+from medseg.data.survey import CaseFacts, Survey
 from medseg.errors import DataError
 
 MOST_LOOKED_AT = 300

@@ -27,7 +27,7 @@ _SHARE = np.log(8)
 
 
 class Measured(Protocol):
-    """What is looked at of a case (:class:`medseg.data.integrity.CaseFacts`)."""
+    """What is looked at of a case (:class:`medseg.data.survey.CaseFacts`)."""
 
     @property
     def id(self) -> str: ...

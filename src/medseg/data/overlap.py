@@ -10,7 +10,7 @@ import numpy as np
 
 from medseg.data import duplicates
 from medseg.data.case import Problem
-from medseg.data.integrity import NearPair, Survey
+from medseg.data.survey import NearPair, Survey
 from medseg.errors import plural
 
 

@@ -28,7 +28,7 @@ _COMMON = 0.2
 
 
 class Measured(Protocol):
-    """What is looked at of a case (:class:`medseg.data.integrity.CaseFacts`)."""
+    """What is looked at of a case (:class:`medseg.data.survey.CaseFacts`)."""
 
     @property
     def id(self) -> str: ...

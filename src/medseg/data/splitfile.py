@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medseg.data.case import SPLITS, Case, Split
-from medseg.data.integrity import Survey
+from medseg.data.survey import Survey
 from medseg.errors import DataError, plural
 from medseg.files import write_text
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.data.case import SPLITS, Case, Split
-from medseg.data.integrity import Survey
 from medseg.data.stratify import allowance, balance, off_by, profiles
+from medseg.data.survey import Survey
 from medseg.errors import DataError, plural
 
 DEFAULT_FOLDS = 5

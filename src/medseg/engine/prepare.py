@@ -16,11 +16,12 @@ from rich.markup import escape
 
 from medseg.data.cache import CacheSettings, CaseCache, open_cache
 from medseg.data.case import Case, Dataset, LabelMap, Problem, Split
-from medseg.data.integrity import Survey, check_dataset
+from medseg.data.integrity import check_dataset
 from medseg.data.layouts import open_dataset
 from medseg.data.leaks import KINDS, Leak, find_leaks, leak_error, summary
 from medseg.data.splitfile import case_hashes, data_hash, read_split
 from medseg.data.splits import Division, choose_fold, divide
+from medseg.data.survey import Survey
 from medseg.engine.progress import counting_bar
 from medseg.errors import DataError, plural
 from medseg.recipe import Recipe

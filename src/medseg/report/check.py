@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from medseg.data.case import IGNORE, Case, Problem
-from medseg.data.integrity import NearPair, Survey
 from medseg.data.labels import Snap, read_classes
 from medseg.data.overlap import Overlap
+from medseg.data.survey import NearPair, Survey
 from medseg.errors import DataError, plural
 from medseg.files import write_text
 from medseg.report import figures

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from medseg.data.case import SPLITS, Split
-from medseg.data.integrity import Survey
+from medseg.data.survey import Survey
 
 
 def split_table(

@@ -16,10 +16,10 @@ from medseg.data import catalogue
 from medseg.data.case import IGNORE, Label
 from medseg.data.catalogue.compare import Comparison, compare
 from medseg.data.catalogue.entry import PublishedSplit
-from medseg.data.integrity import Survey
 from medseg.data.labels import read_classes
 from medseg.data.layouts import open_dataset
 from medseg.data.registry import apply
+from medseg.data.survey import Survey
 from medseg.errors import DataError
 
 

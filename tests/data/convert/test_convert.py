@@ -15,10 +15,11 @@ from data.builders import noise, save
 from medseg.data.case import Case
 from medseg.data.convert import TARGETS, convert_dataset
 from medseg.data.convert.items import ORIGINAL
-from medseg.data.integrity import Survey, check_dataset
+from medseg.data.integrity import check_dataset
 from medseg.data.labels import read_classes
 from medseg.data.layouts import open_dataset
 from medseg.data.leaks import KINDS
+from medseg.data.survey import Survey
 
 LAYOUT_OF = {target: "folders" if target == "images-masks" else target for target in TARGETS}
 

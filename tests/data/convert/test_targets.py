@@ -19,10 +19,11 @@ from medseg.data.convert import TARGETS, convert_dataset
 from medseg.data.convert.coco import compressed
 from medseg.data.convert.names import is_safe, path_names, plain_names
 from medseg.data.expand import Subject, expand
-from medseg.data.integrity import Survey, check_dataset
+from medseg.data.integrity import check_dataset
 from medseg.data.labels import read_classes
 from medseg.data.layouts import open_dataset
 from medseg.data.shapes import fill_runs, parse_counts
+from medseg.data.survey import Survey
 from medseg.errors import DataError, MedsegError
 
 

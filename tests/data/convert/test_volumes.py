@@ -26,11 +26,12 @@ from data.volumes import (
 from medseg.data.case import Dataset
 from medseg.data.convert import convert_dataset
 from medseg.data.expand import Subject, expand
-from medseg.data.integrity import Survey, check_dataset
+from medseg.data.integrity import check_dataset
 from medseg.data.io.volume import read_header
 from medseg.data.labels import read_classes
 from medseg.data.layouts import open_dataset
 from medseg.data.slices import volume_of
+from medseg.data.survey import Survey
 
 WHOLE = ("nnunet", "manifest", "datalist")
 

@@ -11,9 +11,10 @@ from typing import Literal
 
 from medseg.data.case import SPLITS, Case, Dataset, LabelMap
 from medseg.data.catalogue.entry import Entry
-from medseg.data.integrity import CaseFacts, Survey, check_dataset
+from medseg.data.integrity import check_dataset
 from medseg.data.layouts import LAYOUTS, open_dataset
 from medseg.data.registry import Registration, apply
+from medseg.data.survey import CaseFacts, Survey
 from medseg.errors import DataError, plural
 
 Progress = Callable[[int, int], None]

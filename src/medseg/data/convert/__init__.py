@@ -16,10 +16,10 @@ from shlex import quote
 from typing import Protocol, cast
 
 from medseg.data.convert.items import Job, collect
-from medseg.data.integrity import Survey
 from medseg.data.layouts import LAYOUTS
 from medseg.data.leaks import KINDS
 from medseg.data.slices import volume_of
+from medseg.data.survey import Survey
 from medseg.errors import DataError, MedsegError, nearest, plural
 
 __all__ = ["TARGETS", "Conversion", "Target", "convert_dataset"]

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from medseg.data.case import IGNORE, SPLITS, Case, LabelMap, Split
-from medseg.data.integrity import Survey
 from medseg.data.io import IMAGE_SUFFIXES
 from medseg.data.io.pixels import unpack_colours
 from medseg.data.io.volume import read_header
 from medseg.data.labels import IGNORED, LABELS_FILE, encode_mask
 from medseg.data.slices import gather, volume_of
 from medseg.data.source import Channels, File, Source
+from medseg.data.survey import Survey
 from medseg.errors import DataError, plural
 from medseg.files import write_text
 
