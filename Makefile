@@ -44,7 +44,7 @@ clean: ## remove the environment and everything that tools left
 	$(PYTHON) -m venv .venv
 
 $(CORE): pyproject.toml constraints.txt | .venv/bin/python
-	$(PIP) -e .
+	$(PIP) -e '.[train]'
 	@touch $@
 
 $(DEV): pyproject.toml constraints.txt | .venv/bin/python

@@ -20,7 +20,7 @@ from common import RESULTS, save
 from medseg.data.layouts import open_dataset
 from medseg.inference.bundle import Manifest
 from medseg.inference.files import predict_images
-from medseg.inference.predictor import Model
+from medseg.inference.network import Model
 from medseg.models import create_model
 
 SIZE, IMAGES, BATCH, ROUNDS = 256, 100, 8, 3

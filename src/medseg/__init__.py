@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from medseg import benchmark
     from medseg.engine.train import train
     from medseg.errors import MedsegError
-    from medseg.inference.predictor import Model, load
+    from medseg.inference.predictor import Predictor, load
     from medseg.models import create_model
     from medseg.scoring import evaluate
 
@@ -29,14 +29,14 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "MedsegError": "medseg.errors",
-    "Model": "medseg.inference.predictor",
     "create_model": "medseg.models",
     "evaluate": "medseg.scoring",
+    "Predictor": "medseg.inference.predictor",
     "load": "medseg.inference.predictor",
     "train": "medseg.engine.train",
 }
 
-__all__ = ["MedsegError", "Model", "benchmark", "create_model", "evaluate", "load", "train"]
+__all__ = ["MedsegError", "Predictor", "benchmark", "create_model", "evaluate", "load", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -17,7 +17,7 @@ from medseg.errors import DataError, MedsegError
 from medseg.explain import Explanation, explain
 from medseg.explain.scores import Faithfulness
 from medseg.explain.target import NothingToExplainError
-from medseg.inference.predictor import Model, load
+from medseg.inference.network import Model, load_network
 
 SIZE = (40, 52)
 
@@ -36,12 +36,12 @@ class Gain(nn.Module):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return load(bundle(tmp_path_factory.mktemp("run") / "model.medseg"))
+    return load_network(bundle(tmp_path_factory.mktemp("run") / "model.medseg"))
 
 
 @pytest.fixture(scope="module")
 def organs(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return load(bundle(tmp_path_factory.mktemp("run") / "model.medseg", ORGANS))
+    return load_network(bundle(tmp_path_factory.mktemp("run") / "model.medseg", ORGANS))
 
 
 @pytest.fixture(scope="module")

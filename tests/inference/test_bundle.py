@@ -152,8 +152,8 @@ def test_weights_that_do_not_match_their_hash_are_refused(tmp_path: Path) -> Non
 
 
 def test_a_newer_format_asks_for_an_update(tmp_path: Path) -> None:
-    path = with_changes(tmp_path / "m.medseg", format=2, medseg="9.1", new_key="of the future")
-    with pytest.raises(ModelError, match=r"format 2, made by medseg 9\.1\. Update medseg"):
+    path = with_changes(tmp_path / "m.medseg", format=3, medseg="9.1", new_key="of the future")
+    with pytest.raises(ModelError, match=r"format 3, made by medseg 9\.1\. Update medseg"):
         read_manifest(path)
 
 

@@ -17,7 +17,8 @@ from medseg.data.source import File
 from medseg.errors import DataError, MedsegError
 from medseg.inference import files as files_module
 from medseg.inference.files import PredictOptions, find_inputs, predict_files
-from medseg.inference.predictor import Model, load
+from medseg.inference.network import Model
+from medseg.inference.network import load_network as load
 
 from .builders import COLOURS, ORGANS, bundle
 

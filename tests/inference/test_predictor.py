@@ -15,7 +15,8 @@ from PIL import Image
 
 from medseg.errors import DataError, ModelError, RecipeError
 from medseg.inference.bundle import write_bundle
-from medseg.inference.predictor import Model, load
+from medseg.inference.network import Model
+from medseg.inference.network import load_network as load
 
 from .builders import BINARY, COLOURS, NETWORK, ORGANS, bundle, manifest_and_weights
 

@@ -26,7 +26,8 @@ from medseg.data.slices import open_slices
 from medseg.errors import DataError
 from medseg.inference import files as files_module
 from medseg.inference.files import PredictOptions, find_inputs, predict_files
-from medseg.inference.predictor import Model, load
+from medseg.inference.network import Model
+from medseg.inference.network import load_network as load
 
 from .builders import COLOURS, ORGANS, bundle
 

@@ -84,7 +84,7 @@ def explain(
     from medseg.explain.explanation import Explainer, layers_of
     from medseg.explain.files import PAGE, explain_files
     from medseg.explain.target import Box, Point, parse_numbers
-    from medseg.inference.predictor import load
+    from medseg.inference.network import load_network
 
     if layer != "list" and not inputs:
         raise MedsegError("IMAGE", "no image is named", "Name images or folders after the model")
@@ -92,7 +92,7 @@ def explain(
         raise MedsegError("-o", "is missing", "Name a folder for the pictures")
     box = None if region is None else cast(Box, parse_numbers("--region", region, 4))
     point = None if at is None else cast(Point, parse_numbers("--at", at, 2))
-    loaded = load(model, device=device, trust=trust, system=system)
+    loaded = load_network(model, device=device, trust=trust, system=system)
     if layer == "list":
         for each in layers_of(loaded):
             shape = f"{each.channels} x {each.height} x {each.width}"

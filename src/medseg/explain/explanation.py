@@ -25,7 +25,8 @@ from medseg.explain.evidence import (
 from medseg.explain.layers import Layer, choose_layer, find_layers
 from medseg.explain.scores import MOST_ALIKE, Faithfulness, Pointing
 from medseg.explain.target import Box, Point, Target, choose_region, class_index, on_grid
-from medseg.inference.predictor import Model, as_image
+from medseg.inference.network import Model
+from medseg.inference.predictor import as_image
 
 CHECKS = 3
 """Re-initialised networks that a map is compared with."""

@@ -1,18 +1,26 @@
 """The portable model: one file with weights and everything needed to apply them.
 
-A bundle is a zip archive of ``bundle.json`` and ``weights.safetensors``, both stored
-uncompressed. Reading one needs neither torch nor pickle, and runs no code.
+A bundle is a zip archive, nothing in it compressed: ``bundle.json`` (what it says of itself),
+``weights.safetensors``, ``card.md`` (the model card), ``golden/`` (images with the masks they must
+get) and, where it was exported for ONNX Runtime, ``model.onnx``. Reading one needs neither torch
+nor pickle, and runs no code.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import math
 import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from medseg import __version__
@@ -23,6 +31,8 @@ from medseg.files import atomic_path
 SUFFIX = ".medseg"
 MANIFEST = "bundle.json"
 WEIGHTS = "weights.safetensors"
+CARD = "card.md"
+GRAPH = "model.onnx"
 MAX_MANIFEST_BYTES = 16_000_000
 
 
@@ -46,13 +56,39 @@ class Preprocessing(BaseModel):
         return self
 
 
+class Postprocessing(BaseModel):
+    """From class indices to the mask; of each foreground class by itself, slice by slice."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    keep_largest: bool = False
+    """Only the largest component of each class."""
+    min_pixels: int = Field(default=0, ge=0)
+    """Smaller components become background."""
+
+
 class StoredLabel(BaseModel):
-    """A class: its name and the value that mask files hold for it."""
+    """A class: its name, the value that mask files hold for it, and how it is drawn."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     value: int
+    colour: str | None = Field(default=None, pattern="^#[0-9a-f]{6}$")
+    """Of the foreground in pictures."""
+
+
+class GoldenCase(BaseModel):
+    """An image and the mask that the model must give it, whatever computes it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern="^[0-9]{1,3}$")
+    """``golden/NAME.npy`` holds the image ``(H, W, C)`` uint8, ``golden/NAME.mask.npy`` its class
+    indices ``(H, W)`` uint8."""
+    image_sha256: str
+    """Of the member's bytes."""
+    mask_sha256: str
 
 
 class StoredRegion(BaseModel):
@@ -69,7 +105,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 2
     medseg: str = __version__
     system: str
     network: dict[str, Any]
@@ -84,7 +120,13 @@ class Manifest(BaseModel):
     regions: tuple[StoredRegion, ...] = ()
     """What is scored, where that is not each foreground class."""
     preprocessing: Preprocessing
+    temperature: float = Field(default=1.0, gt=0)
+    """Logits are divided by it, so that probabilities are calibrated on the validation part."""
     threshold: float = Field(default=0.5, gt=0, lt=1)
+    postprocessing: Postprocessing = Postprocessing()
+    golden: tuple[GoldenCase, ...] = ()
+    licence: str = ""
+    """Under which the model may be passed on, as its maker stated it."""
     recipe: dict[str, Any]
     data: dict[str, Any]
     """Name, hash and number of cases of the training data."""
@@ -92,6 +134,8 @@ class Manifest(BaseModel):
     """Validation scores of the stored weights."""
     parameters: int
     weights_sha256: str
+    graph_sha256: str | None = None
+    """Of ``model.onnx``; None where the bundle holds none."""
 
     @model_validator(mode="after")
     def _every_logit_has_a_label(self) -> Self:
@@ -110,6 +154,19 @@ class Manifest(BaseModel):
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Golden:
+    """An image and the class indices that the model gave it when it was made.
+
+    Attributes:
+        image: ``(H, W, C)`` uint8.
+        classes: ``(H, W)`` uint8.
+    """
+
+    image: NDArray[np.uint8]
+    classes: NDArray[np.uint8]
+
+
 @dataclass(frozen=True)
 class Bundle:
     """A manifest and the bytes of its safetensors weights."""
@@ -118,14 +175,51 @@ class Bundle:
     weights: bytes
 
 
-def write_bundle(path: Path, manifest: Manifest, weights: bytes) -> None:
-    """Write a bundle, atomically; the same content gives the same bytes."""
+def write_bundle(
+    path: Path,
+    manifest: Manifest,
+    weights: bytes,
+    *,
+    card: str = "",
+    golden: Sequence[Golden] = (),
+    graph: bytes | None = None,
+) -> Manifest:
+    """Write a bundle, atomically; the same content gives the same bytes.
+
+    Args:
+        path: to write.
+        manifest: its golden cases and the graph's hash are those of the arguments here.
+        weights: safetensors.
+        card: the model card, Markdown.
+        golden: cases that any way of computing must reproduce.
+        graph: ONNX.
+
+    Returns:
+        The manifest as written.
+    """
+    members: dict[str, bytes] = {WEIGHTS: weights}
+    if card:
+        members[CARD] = card.encode()
+    if graph is not None:
+        members[GRAPH] = graph
+    cases = []
+    for number, case in enumerate(golden):
+        image, classes = _to_npy(case.image), _to_npy(case.classes)
+        members |= {_image_of(str(number)): image, _mask_of(str(number)): classes}
+        cases.append(
+            GoldenCase(name=str(number), image_sha256=_sha256(image), mask_sha256=_sha256(classes))
+        )
+    manifest = manifest.model_copy(
+        update={
+            "golden": tuple(cases),
+            "graph_sha256": None if graph is None else _sha256(graph),
+        }
+    )
+    members = {MANIFEST: manifest.model_dump_json(indent=1).encode(), **members}
     with atomic_path(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in (
-            (MANIFEST, manifest.model_dump_json(indent=1).encode()),
-            (WEIGHTS, weights),
-        ):
+        for name, data in members.items():
             archive.writestr(zipfile.ZipInfo(name), data)
+    return manifest
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -134,7 +228,8 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         ModelError: not a bundle, damaged, or of a newer format.
     """
-    return _read(path, with_weights=False).manifest
+    with _opened(path) as (_, manifest):
+        return manifest
 
 
 def read_bundle(path: Path) -> Bundle:
@@ -143,42 +238,130 @@ def read_bundle(path: Path) -> Bundle:
     Raises:
         ModelError: not a bundle, damaged, or of a newer format.
     """
-    return _read(path, with_weights=True)
+    with _opened(path) as (archive, manifest):
+        return Bundle(manifest, _member(archive, path, WEIGHTS, manifest.weights_sha256))
 
 
-def _read(path: Path, *, with_weights: bool) -> Bundle:
-    remedy = "Use a bundle written by `medseg train` (model.medseg), or copy it again"
+def read_graph(path: Path) -> bytes | None:
+    """The ONNX graph in a bundle, or None where it holds none.
+
+    Raises:
+        ModelError: not a bundle, damaged, or of a newer format.
+    """
+    with _opened(path) as (archive, manifest):
+        if manifest.graph_sha256 is None:
+            return None
+        return _member(archive, path, GRAPH, manifest.graph_sha256)
+
+
+def read_card(path: Path) -> str:
+    """The model card of a bundle as Markdown; empty where it has none.
+
+    Raises:
+        ModelError: not a bundle, damaged, or of a newer format.
+    """
+    with _opened(path) as (archive, _):
+        if CARD not in archive.namelist():
+            return ""
+        return _member(archive, path, CARD, None).decode("utf-8")
+
+
+def read_golden(path: Path) -> tuple[Golden, ...]:
+    """The golden cases of a bundle.
+
+    Raises:
+        ModelError: not a bundle, damaged, or of a newer format.
+    """
+    with _opened(path) as (archive, manifest):
+        found = []
+        for case in manifest.golden:
+            image = _from_npy(_member(archive, path, _image_of(case.name), case.image_sha256))
+            classes = _from_npy(_member(archive, path, _mask_of(case.name), case.mask_sha256))
+            if image.ndim != 3 or not image.size or classes.shape != image.shape[:2]:
+                raise ValueError(f"golden case {case.name} is no image with its mask")
+            found.append(Golden(image, classes))
+        return tuple(found)
+
+
+_REMEDY = "Use a bundle written by `medseg train` (model.medseg), or copy it again"
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, Manifest]]:
+    """The archive and its manifest; whatever is wrong with either, or met inside, is a
+    ModelError."""
     if not path.is_file():
-        raise ModelError(path, "there is no such file", remedy)
+        raise ModelError(path, "there is no such file", _REMEDY)
     try:
         with zipfile.ZipFile(path) as archive:
             info = archive.getinfo(MANIFEST)
             if info.file_size > MAX_MANIFEST_BYTES:
-                raise ModelError(path, f"its {MANIFEST} has {info.file_size} bytes", remedy)
+                raise ModelError(path, f"its {MANIFEST} has {info.file_size} bytes", _REMEDY)
             values = json.loads(archive.read(info))
-            if isinstance(values, dict) and values.get("format", 1) != 1:
+            if isinstance(values, dict) and values.get("format", 1) not in (1, 2):
                 raise ModelError(
                     path,
                     f"it has format {values['format']}, made by medseg {values.get('medseg')}",
                     f"Update medseg (this is {__version__})",
                 )
             manifest = Manifest.model_validate(values)
-            # A compressed member could be a decompression bomb; stored ones are as large as the
-            # file itself.
-            stored = archive.getinfo(WEIGHTS)
-            if stored.compress_type != zipfile.ZIP_STORED or stored.file_size > path.stat().st_size:
-                raise ModelError(path, f"its {WEIGHTS} is compressed", remedy)
-            weights = archive.read(stored) if with_weights else b""
+            _stored(archive, path, WEIGHTS)
+            yield archive, manifest
     except ModelError:
         raise
     # A damaged archive makes zipfile raise almost anything: BadZipFile, NotImplementedError,
     # RuntimeError (flags that say it is encrypted), zlib.error, struct.error ...
     except Exception as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(path, f"it is damaged or not a bundle ({first_line})", remedy) from error
-    if with_weights and hashlib.sha256(weights).hexdigest() != manifest.weights_sha256:
-        raise ModelError(path, "its weights do not match their hash", remedy)
-    return Bundle(manifest, weights)
+        raise ModelError(path, f"it is damaged or not a bundle ({first_line})", _REMEDY) from error
+
+
+def _stored(archive: zipfile.ZipFile, path: Path, name: str) -> zipfile.ZipInfo:
+    """A member that is as large as it looks: a compressed one could be a decompression bomb,
+    stored ones are within the file."""
+    info = archive.getinfo(name)
+    if info.compress_type != zipfile.ZIP_STORED or info.file_size > path.stat().st_size:
+        raise ModelError(path, f"its {name} is compressed", _REMEDY)
+    return info
+
+
+def _member(archive: zipfile.ZipFile, path: Path, name: str, sha256: str | None) -> bytes:
+    data = archive.read(_stored(archive, path, name))
+    if sha256 is not None and _sha256(data) != sha256:
+        what = "weights do" if name == WEIGHTS else f"{name} does"
+        raise ModelError(path, f"its {what} not match {'their' if name == WEIGHTS else 'its'} hash",
+                         _REMEDY)  # fmt: skip
+    return data
+
+
+def _image_of(name: str) -> str:
+    return f"golden/{name}.npy"
+
+
+def _mask_of(name: str) -> str:
+    return f"golden/{name}.mask.npy"
+
+
+def _to_npy(array: NDArray[np.uint8]) -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.ascontiguousarray(array), allow_pickle=False)
+    return file.getvalue()
+
+
+def _from_npy(data: bytes) -> NDArray[np.uint8]:
+    """Of an array of uint8 that is all there: a header may promise more than memory holds."""
+    file = io.BytesIO(data)
+    version = np.lib.format.read_magic(file)
+    if version != (1, 0):
+        raise ValueError(f"npy version {version}")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    if fortran or dtype != np.uint8 or math.prod(shape) != len(data) - file.tell():
+        raise ValueError(f"an array of shape {shape} and type {dtype}")
+    return np.frombuffer(data, np.uint8, offset=file.tell()).reshape(shape).copy()
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def find_bundle(model: Path) -> Path:

@@ -11,13 +11,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from medseg.data.case import Case
 from medseg.data.expand import Subject, expand
@@ -29,7 +27,7 @@ from medseg.data.slices import SLICE, Stack, gather, volume_of
 from medseg.data.source import Source
 from medseg.errors import DataError, MedsegError
 from medseg.files import atomic_path, write_text
-from medseg.inference.predictor import Model
+from medseg.inference.predictor import Prediction, Predictor
 from medseg.report.overlay import draw_contours
 
 MANIFEST = "predictions.json"
@@ -255,11 +253,11 @@ class _Read:
     of: _Image
     index: int
     image: NDArray[np.uint8]
-    tensor: Tensor
+    prepared: NDArray[Any]
 
 
 def predict_files(
-    model: Model,
+    model: Predictor,
     inputs: Sequence[str | Path],
     output: str | Path,
     *,
@@ -306,7 +304,7 @@ def predict_files(
 
 
 def predict_images(
-    model: Model,
+    model: Predictor,
     found: Mapping[str, Source],
     output: str | Path,
     *,
@@ -342,7 +340,7 @@ def predict_images(
         def read(item: tuple[_Image, int]) -> _Read:
             of, index = item
             picture = of.parts[index].read_image(max_pixels=model.max_pixels)
-            return _Read(of, index, picture, model.preprocess(picture))
+            return _Read(of, index, picture, model.prepare(picture))
 
         writing: deque[Future[None]] = deque()
         volumes: dict[str, _Volume] = {}
@@ -365,20 +363,21 @@ def predict_images(
 
         def flush() -> None:
             nonlocal done
-            tensors = torch.stack([each.tensor for each in batch])
-            for each, logits in zip(batch, model.logits(tensors, tta=options.tta), strict=True):
+            predictions = model.infer(
+                [each.prepared for each in batch],
+                [(each.image.shape[0], each.image.shape[1]) for each in batch],
+                tta=options.tta,
+                with_probabilities=options.probabilities,
+            )
+            for each, found in zip(batch, predictions, strict=True):
                 if len(writing) > 2 * model.batch_size + 4:
                     writing.popleft().result()
-                # Only numpy goes to the writers: PyTorch would start threads in each of them.
-                full = model.resize_logits(logits, (each.image.shape[0], each.image.shape[1]))
-                values = model.probabilities(full) if options.probabilities else None
-                classes = model.classes(full)
-                future = writers.submit(_write, model, folder, each, classes, values, options)
+                future = writers.submit(_write, model, folder, each, found, options)
                 writing.append(future)
                 if each.of.volume is None:
                     report.written += 1
                 else:
-                    keep(each, classes, future)
+                    keep(each, found.classes, future)
             done += len(batch)
             batch.clear()
             if progress is not None:
@@ -448,11 +447,10 @@ def _protect_what_is_there(folder: Path, images: Sequence[_Image], options: Pred
 
 
 def _write(
-    model: Model,
+    model: Predictor,
     folder: Path,
     read: _Read,
-    classes: NDArray[np.uint8],
-    probabilities: NDArray[np.float32] | None,
+    found: Prediction,
     options: PredictOptions,
 ) -> None:
     """Write what is asked for of a picture or slice, and the mask of a picture."""
@@ -460,25 +458,27 @@ def _write(
     if options.overlay:
         path = folder / "overlay" / f"{name}.png"
         with atomic_path(path) as part:
-            Image.fromarray(draw_contours(read.image, classes, labels=model.labels)).save(part)
-    if probabilities is not None:
+            Image.fromarray(draw_contours(read.image, found.classes, labels=model.labels)).save(
+                part
+            )
+    if found.probabilities is not None:
         with atomic_path(folder / "probabilities" / f"{name}.npz") as part:
-            values = probabilities.astype(np.float16)
+            values = found.probabilities.astype(np.float16)
             with part.open("wb") as file:
                 np.savez_compressed(file, probabilities=values)
     # The mask comes last: a call that finds it takes the image for done.
     if read.of.volume is None:
-        write_mask(folder / f"{name}.png", decode_mask(classes, model.labels))
+        write_mask(folder / f"{name}.png", decode_mask(found.classes, model.labels))
 
 
-def _write_volume(model: Model, folder: Path, volume: _Volume) -> None:
+def _write_volume(model: Predictor, folder: Path, volume: _Volume) -> None:
     image = volume.image
     assert image.volume is not None
     values = decode_mask(volume.classes(), model.labels)
     write_mask_like(folder / f"{image.name}{image.suffix}", values, image.volume)
 
 
-def _claim(folder: Path, model: Model, options: PredictOptions, overwrite: bool) -> None:
+def _claim(folder: Path, model: Predictor, options: PredictOptions, overwrite: bool) -> None:
     """Note in the output folder which model fills it; refuse to mix two models' masks."""
     path = folder / MANIFEST
     labels = model.labels
