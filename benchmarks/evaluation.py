@@ -21,7 +21,7 @@ import numpy as np
 
 from common import RESULTS, save
 from medseg.data.io import write_mask
-from medseg.metrics.evaluation import evaluate_folders
+from medseg.metrics.folders import evaluate_folders
 
 SIZE, DISTINCT, COUNTS = 128, 1_000, (10_000, 100_000)
 

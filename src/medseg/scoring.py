@@ -22,7 +22,8 @@ from medseg.inference.bundle import SUFFIX, Manifest, find_bundle, read_manifest
 from medseg.inference.files import PredictOptions, predict_images
 from medseg.inference.predictor import load
 from medseg.metrics.conventions import convention_named
-from medseg.metrics.evaluation import Evaluation, evaluate_folders
+from medseg.metrics.evaluation import Evaluation
+from medseg.metrics.folders import evaluate_folders
 from medseg.metrics.pair import DEFAULT_TOLERANCE
 from medseg.metrics.pairing import PREDICTIONS_FILE, Reading
 from medseg.metrics.panel import DEFAULT_METRICS, EmptyPolicy, metrics_named

@@ -13,8 +13,9 @@ from data.builders import save
 from medseg.data.case import Label, LabelMap
 from medseg.errors import DataError, MedsegError
 from medseg.metrics.borders import border
+from medseg.metrics.cases import score_case
 from medseg.metrics.conventions import CONVENTIONS, convention_named
-from medseg.metrics.evaluation import CaseScore, score_case, summarise
+from medseg.metrics.evaluation import CaseScore, summarise
 from medseg.metrics.pair import Pair
 from medseg.metrics.panel import METRICS, measure
 from medseg.report import words

@@ -19,7 +19,9 @@ from medseg.data.case import IGNORE, Label, LabelMap, Region
 from medseg.data.io import write_mask
 from medseg.data.source import File
 from medseg.errors import DataError, MedsegError
-from medseg.metrics.evaluation import Evaluation, evaluate_folders, score_case, summarise
+from medseg.metrics.cases import score_case
+from medseg.metrics.evaluation import Evaluation, summarise
+from medseg.metrics.folders import evaluate_folders
 from medseg.metrics.panel import DEFAULT_METRICS, EmptyPolicy
 from medseg.metrics.statistics import bootstrap_mean
 

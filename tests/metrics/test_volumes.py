@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from commands import TINY, medseg
 from data.volumes import AXIAL, save_mha, save_nifti, save_nrrd
-from medseg.metrics.evaluation import evaluate_folders
+from medseg.metrics.folders import evaluate_folders
 from medseg.report.html import read_cases
 
 SHAPE = (16, 14, 6)

@@ -12,7 +12,9 @@ from rich.console import Console
 
 from medseg.data.case import Label, LabelMap
 from medseg.data.io import write_mask
-from medseg.metrics.evaluation import Evaluation, evaluate_folders, score_case, summarise
+from medseg.metrics.cases import score_case
+from medseg.metrics.evaluation import Evaluation, summarise
+from medseg.metrics.folders import evaluate_folders
 from medseg.metrics.panel import DEFAULT_METRICS
 from medseg.report.html import ReportCase, pick_cases, read_cases, write_report
 from medseg.report.terminal import render

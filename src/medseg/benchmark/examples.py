@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.benchmark.figures import INK, Drawing, plain, save_figure
+from medseg.benchmark.places import without_folders
 from medseg.benchmark.reading import Cell, Results, Task
 from medseg.data.case import LabelMap
 from medseg.errors import MedsegError
-from medseg.metrics.evaluation import evaluate_folders
+from medseg.metrics.folders import evaluate_folders
 from medseg.metrics.tables import read_table
 from medseg.report.html import ReportCase, read_cases
 from medseg.report.overlay import draw_contours, mask_thumbnail, thumbnail, to_rgb
@@ -50,6 +51,9 @@ def examples(results: Results, task: Task) -> Drawing:
         task: a test part.
     """
     name, title = f"cases-{task.file}", f"Cases of {task.test}"
+    if not _entry(results, task).get("show", True):
+        reason = f"Images of {task.test} are not shown: its entry in spec.yaml says show: false."
+        return Drawing(name, title, "", skipped=reason)
     shown = [
         cell
         for system, _, _ in results.ranking()
@@ -63,7 +67,8 @@ def examples(results: Results, task: Task) -> Drawing:
     try:
         seen = [_look(results, task, cell, list(chosen.values())) for cell in shown]
     except (MedsegError, ValueError) as error:
-        return Drawing(name, title, "", skipped=f"Cases of {task.test} cannot be shown: {error}")
+        reason = without_folders(str(error), {})
+        return Drawing(name, title, "", skipped=f"Cases of {task.test} cannot be shown: {reason}")
     figure = _draw(chosen, seen)
     seeds = ", ".join(f"{cell.system} seed {cell.seed}" for cell in shown)
     caption = (
@@ -94,10 +99,19 @@ def _masks(results: Results, cell: Cell) -> Path:
     return results.out / "cells" / cell.system / cell.data / f"seed-{cell.seed}" / "masks"
 
 
+def _entry(results: Results, task: Task) -> Mapping[str, Any]:
+    """Of the specification, what was trained on."""
+    found: Mapping[str, Any] = next(
+        each for each in results.spec["data"] if each["name"] == task.train
+    )
+    return found
+
+
 def _look(results: Results, task: Task, cell: Cell, chosen: Sequence[str]) -> _Seen:
-    entry = next(each for each in results.spec["data"] if each["name"] == task.train)
+    entry = _entry(results, task)
+    path = results.out / entry["path"]
     evaluation = evaluate_folders(
-        Path(entry["path"]),
+        path if path.exists() else Path(entry["path"]),
         _masks(results, cell),
         layout=entry.get("layout") or "auto",
         metrics=("dice",),

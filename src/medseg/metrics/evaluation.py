@@ -11,33 +11,25 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from medseg.data.case import IGNORE, LabelMap, Region
-from medseg.data.registry import described
-from medseg.data.slices import Stack, misplaced, open_slices, spacing_of
+from medseg.data.case import LabelMap
 from medseg.data.source import Source
-from medseg.errors import DataError, MedsegError
+from medseg.errors import MedsegError
 from medseg.files import write_text
 from medseg.metrics import pairing
 from medseg.metrics.conventions import DEFAULT_CONVENTION, Convention
-from medseg.metrics.pair import DEFAULT_TOLERANCE, Pair
-from medseg.metrics.panel import DEFAULT_METRICS, EmptyPolicy, measure, metrics_named
+from medseg.metrics.pair import DEFAULT_TOLERANCE
+from medseg.metrics.panel import DEFAULT_METRICS, EmptyPolicy
 from medseg.metrics.statistics import Interval, bootstrap_mean, spread
 
 OK = "ok"
 MISSING = "missing prediction"
 UNREADABLE = "unreadable prediction"
 LABEL_VALUES = "label values"
-
-PROBABILITIES = "probabilities"
-"""The folder beside predicted masks that holds their probabilities."""
 
 REPORT_SUFFIXES = (".html", ".json", ".csv")
 
@@ -256,94 +248,6 @@ class Evaluation:
             )
 
 
-def score_case(
-    truth: NDArray[Any],
-    prediction: NDArray[Any] | None,
-    labels: LabelMap,
-    empty_policy: EmptyPolicy = "one",
-    *,
-    case: str = "",
-    status: str = OK,
-    patient: str | None = None,
-    metrics: Sequence[str] = DEFAULT_METRICS,
-    probabilities: NDArray[np.floating[Any]] | None = None,
-    spacing: Sequence[float] | None = None,
-    tolerance: float = DEFAULT_TOLERANCE,
-    convention: Convention = DEFAULT_CONVENTION,
-) -> list[CaseScore]:
-    """Score every foreground class of one case.
-
-    Args:
-        truth: (H, W) class indices, of a volume (S, H, W); those that are ``IGNORE`` are not
-            scored.
-        prediction: the same, or None when there is no usable one.
-        labels: the classes.
-        empty_policy: what an empty truth met by an empty prediction is worth.
-        case: the case's id.
-        status: why ``prediction`` is None; a prediction of another size or with an index that
-            ``labels`` does not have gets its status here.
-        patient: whose case it is.
-        metrics: names of :data:`medseg.metrics.panel.METRICS`.
-        probabilities: (K, H, W) of all classes, or (1, H, W) of the foreground of a binary task;
-            for metrics that need them.
-        spacing: of the pixels along each axis, in mm; distances are in pixels when None.
-        tolerance: of the surface Dice, in that unit.
-        convention: by which metrics are computed; a failure is scored by the default's rules.
-
-    Returns:
-        One row per structure, in the order of ``labels``: each foreground class, or each region.
-    """
-    if prediction is None:
-        status = MISSING if status == OK else status
-    elif prediction.shape != truth.shape:
-        sizes = ["x".join(map(str, mask.shape)) for mask in (truth, prediction)]
-        status = f"size mismatch ({sizes[0]} against {sizes[1]})"
-    elif prediction.size and not 0 <= prediction.min() <= prediction.max() < len(labels.labels):
-        status = LABEL_VALUES
-    usable = status == OK and prediction is not None
-    claimed = prediction if usable and prediction is not None else np.zeros_like(truth)
-    known = truth != IGNORE if (truth == IGNORE).any() else None
-    functions = convention.functions
-    rows = []
-    for structure in labels.structures:
-        there, here = np.isin(truth, structure.classes), np.isin(claimed, structure.classes)
-        pair = Pair(
-            there,
-            here,
-            known,
-            probability=_probability_of(structure, probabilities if usable else None, there.shape),
-            spacing=spacing,
-            tolerance=tolerance,
-        )
-        rows.append(
-            CaseScore(
-                case=case,
-                label=structure.name,
-                metrics=measure(pair, metrics, empty_policy=empty_policy, functions=functions)
-                if usable
-                else measure(pair, metrics, empty_policy="zero"),
-                truth_pixels=int(np.count_nonzero(pair.truth)),
-                predicted_pixels=int(np.count_nonzero(pair.prediction)),
-                status=status,
-                patient=patient,
-            )
-        )
-    return rows
-
-
-def _probability_of(
-    structure: Region, probabilities: NDArray[np.floating[Any]] | None, shape: tuple[int, ...]
-) -> NDArray[np.floating[Any]]:
-    """(H, W) of one structure; 0 everywhere without a usable prediction."""
-    if probabilities is None:
-        return np.zeros(shape)
-    if len(probabilities) == 1:
-        foreground: NDArray[np.floating[Any]] = probabilities[0]
-        return foreground
-    total: NDArray[np.floating[Any]] = probabilities[list(structure.classes)].sum(axis=0)
-    return total.clip(0, 1)
-
-
 def summarise(
     rows: Iterable[CaseScore],
     labels: LabelMap,
@@ -404,193 +308,6 @@ def summarise(
     )
     overall = {name: interval(evaluation.case_means(name)) for name in metrics}
     return replace(evaluation, overall=overall)
-
-
-def evaluate_folders(
-    truth: Path,
-    predictions: Path,
-    *,
-    layout: str = "auto",
-    group_pattern: str | None = None,
-    empty_policy: EmptyPolicy = "one",
-    labels: LabelMap | None = None,
-    only: Collection[str] | None = None,
-    reading: pairing.Reading = pairing.DEFAULT_READING,
-    metrics: Sequence[str] = DEFAULT_METRICS,
-    tolerance: float = DEFAULT_TOLERANCE,
-    convention: Convention = DEFAULT_CONVENTION,
-    confidence: float = 0.95,
-    seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
-) -> Evaluation:
-    """Score a folder of predicted masks.
-
-    Files are read one pair at a time per thread; what is kept are the scores.
-
-    Args:
-        truth: a folder of masks, or a dataset's folder or manifest.
-        predictions: a folder of masks named like the cases or their true masks; its
-            ``predictions.json``, if there is one, says how they store the classes.
-        layout: how a dataset lies on disk, where it cannot be recognised.
-        group_pattern: a regular expression that finds the patient in a case id.
-        empty_policy: what an empty truth met by an empty prediction is worth.
-        labels: the classes of the truth; by default the dataset's ``labels.json``, else inferred
-            from the masks.
-        only: the ids of the cases to score, or None for all.
-        reading: how true masks are read.
-        metrics: names of :data:`medseg.metrics.panel.METRICS`.
-        tolerance: of the surface Dice: mm when all cases are volumes of known spacing, else
-            pixels, which is then also the unit of all distances.
-        convention: by which the metrics are computed.
-        confidence: of the intervals.
-        seed: of the bootstrap.
-        progress: called with the number of cases done and their total.
-
-    Raises:
-        DataError: the truth cannot be read, the classes differ, a case has two predictions, or no
-            prediction belongs to any case.
-    """
-    truths, masks, declared = pairing.find_truths(
-        truth, only, layout=layout, group_pattern=group_pattern
-    )
-    paired, extra = pairing.pair(truths, predictions)
-    predicted = pairing.declared_by(predictions)
-    known = labels or declared
-    inferred = known is None
-    if known is None:
-        try:
-            known = pairing.infer_labels(masks, truth, reading)
-        except DataError:
-            if predicted is None:
-                raise
-            known = predicted
-    known, predicted = pairing.agree(known, inferred, predicted, predictions)
-    classes, names = known, metrics_named(metrics)
-    spacings = {item.case: spacing_of(item.mask) for item in truths}
-    graded = [name for name in names if convention.needs_probability(name)]
-    asking = ""
-    if graded:
-        own = graded[0] in convention.functions
-        asking = f"--convention {convention.name}" if own else f"--metrics {graded[0]}"
-    maps = _probability_files(truths, paired, predictions, asking)
-    physical = all(spacing is not None for spacing in spacings.values())
-
-    def score(item: pairing.Truth) -> list[CaseScore]:
-        there = pairing.read_truth(item.mask, classes, reading, item.field_of_view)
-        claimed, status = _read_prediction(paired.get(item.case), item.mask, classes, predicted)
-        spacing = spacings[item.case] if physical else None
-        return score_case(
-            there,
-            claimed,
-            classes,
-            empty_policy,
-            case=item.case,
-            status=status,
-            patient=item.patient,
-            metrics=names,
-            probabilities=_read_probabilities(maps[item.case]) if item.case in maps else None,
-            spacing=spacing if spacing is None else spacing[-there.ndim :],
-            tolerance=tolerance,
-            convention=convention,
-        )
-
-    rows: list[CaseScore] = []
-    for done, scored in enumerate(pairing.in_order(score, truths), start=1):
-        rows += scored
-        if progress is not None:
-            progress(done, len(truths))
-    return summarise(
-        rows,
-        known,
-        empty_policy,
-        confidence=confidence,
-        seed=seed,
-        truth=described(truth),
-        predictions=str(predictions),
-        extra=extra,
-        sources={
-            t.case: Sources(t.image, t.mask, t.field_of_view, paired.get(t.case)) for t in truths
-        },
-        prediction_labels=predicted,
-        reading=reading,
-        metrics=names,
-        unit="mm" if physical else "px",
-        tolerance=tolerance,
-        convention=convention,
-    )
-
-
-def _probability_files(
-    truths: Sequence[pairing.Truth],
-    paired: Mapping[str, Path],
-    predictions: Path,
-    asking: str,
-) -> dict[str, Path]:
-    """Case id to the probabilities that `medseg predict --probabilities` wrote beside its mask.
-
-    Args:
-        truths: the cases.
-        paired: case id to its mask.
-        predictions: the folder of these masks.
-        asking: the option that needs probabilities; empty when none does.
-    """
-    if not asking:
-        return {}
-    if any(isinstance(truth.mask, Stack) for truth in truths):
-        raise MedsegError(
-            asking, "it needs probabilities, which are not scored for volumes",
-            "Choose another",
-        )  # fmt: skip
-    found = {}
-    for case, mask in paired.items():
-        below = mask.relative_to(predictions).with_suffix(".npz")
-        path = predictions / PROBABILITIES / below
-        if not path.is_file():
-            raise MedsegError(
-                asking, f"it needs probabilities, and there is no {path}",
-                "Predict with --probabilities, or give the model instead of its masks",
-            )  # fmt: skip
-        found[case] = path
-    return found
-
-
-def _read_probabilities(path: Path) -> NDArray[np.floating[Any]]:
-    try:
-        with np.load(path) as archive:
-            values: NDArray[np.floating[Any]] = archive["probabilities"]
-    except Exception as error:  # damaged archives make decoders raise almost anything
-        raise DataError(path, f"cannot be read ({error})", "Predict it again") from error
-    if values.ndim != 3 or values.dtype.kind != "f":
-        raise DataError(
-            path, f"holds an array of shape {values.shape} and type {values.dtype}",
-            "Predict it again with --probabilities",
-        )  # fmt: skip
-    return values
-
-
-def _read_prediction(
-    path: Path | None, truth: Source, labels: LabelMap, declared: LabelMap | None
-) -> tuple[NDArray[np.uint8] | None, str]:
-    if path is None:
-        return None, MISSING
-    try:
-        source = open_slices(path)
-        apart = misplaced(truth, source, "prediction")
-        if apart is not None and apart[0] == "geometry-mismatch":
-            return None, f"geometry mismatch ({apart[1].replace('the image', 'the truth')})"
-    except DataError:
-        return None, UNREADABLE
-    classes = []
-    for part in source.slices if isinstance(source, Stack) else [source]:
-        try:
-            mask = part.read_mask()
-        except DataError:
-            return None, UNREADABLE
-        try:
-            classes.append(pairing.encode_prediction(mask, labels, declared, path))
-        except DataError:
-            return None, LABEL_VALUES
-    return (np.stack(classes) if isinstance(source, Stack) else classes[0]), OK
 
 
 def _mean(values: Sequence[float]) -> float:

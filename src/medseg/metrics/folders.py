@@ -1,0 +1,153 @@
+"""Scoring a folder of predicted masks against the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+
+from medseg.data.case import LabelMap
+from medseg.data.registry import described
+from medseg.data.slices import Stack, spacing_of
+from medseg.errors import DataError, MedsegError
+from medseg.metrics import pairing
+from medseg.metrics.cases import Job, Rules
+from medseg.metrics.conventions import DEFAULT_CONVENTION, Convention
+from medseg.metrics.evaluation import CaseScore, Evaluation, Sources, summarise
+from medseg.metrics.pair import DEFAULT_TOLERANCE
+from medseg.metrics.panel import DEFAULT_METRICS, EmptyPolicy, metrics_named
+
+PROBABILITIES = "probabilities"
+"""The folder beside predicted masks that holds their probabilities."""
+
+
+def evaluate_folders(
+    truth: Path,
+    predictions: Path,
+    *,
+    layout: str = "auto",
+    group_pattern: str | None = None,
+    empty_policy: EmptyPolicy = "one",
+    labels: LabelMap | None = None,
+    only: Collection[str] | None = None,
+    reading: pairing.Reading = pairing.DEFAULT_READING,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    tolerance: float = DEFAULT_TOLERANCE,
+    convention: Convention = DEFAULT_CONVENTION,
+    confidence: float = 0.95,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Score a folder of predicted masks.
+
+    Files are read one pair at a time per thread; what is kept are the scores.
+
+    Args:
+        truth: a folder of masks, or a dataset's folder or manifest.
+        predictions: a folder of masks named like the cases or their true masks; its
+            ``predictions.json``, if there is one, says how they store the classes.
+        layout: how a dataset lies on disk, where it cannot be recognised.
+        group_pattern: a regular expression that finds the patient in a case id.
+        empty_policy: what an empty truth met by an empty prediction is worth.
+        labels: the classes of the truth; by default the dataset's ``labels.json``, else inferred
+            from the masks.
+        only: the ids of the cases to score, or None for all.
+        reading: how true masks are read.
+        metrics: names of :data:`medseg.metrics.panel.METRICS`.
+        tolerance: of the surface Dice: mm when all cases are volumes of known spacing, else
+            pixels, which is then also the unit of all distances.
+        convention: by which the metrics are computed.
+        confidence: of the intervals.
+        seed: of the bootstrap.
+        progress: called with the number of cases done and their total.
+
+    Raises:
+        DataError: the truth cannot be read, the classes differ, a case has two predictions, or no
+            prediction belongs to any case.
+    """
+    truths, masks, declared = pairing.find_truths(
+        truth, only, layout=layout, group_pattern=group_pattern
+    )
+    paired, extra = pairing.pair(truths, predictions)
+    predicted = pairing.declared_by(predictions)
+    known = labels or declared
+    inferred = known is None
+    if known is None:
+        try:
+            known = pairing.infer_labels(masks, truth, reading)
+        except DataError:
+            if predicted is None:
+                raise
+            known = predicted
+    known, predicted = pairing.agree(known, inferred, predicted, predictions)
+    names = metrics_named(metrics)
+    spacings = {item.case: spacing_of(item.mask) for item in truths}
+    graded = [name for name in names if convention.needs_probability(name)]
+    asking = ""
+    if graded:
+        own = graded[0] in convention.functions
+        asking = f"--convention {convention.name}" if own else f"--metrics {graded[0]}"
+    maps = _probability_files(truths, paired, predictions, asking)
+    physical = all(spacing is not None for spacing in spacings.values())
+    rules = Rules(known, predicted, reading, empty_policy, names, tolerance, convention.name)
+    jobs = (
+        Job(t, paired.get(t.case), maps.get(t.case), spacings[t.case] if physical else None)
+        for t in truths
+    )
+    rows: list[CaseScore] = []
+    for done, scored in enumerate(pairing.in_order(rules.score, jobs), start=1):
+        rows += scored
+        if progress is not None:
+            progress(done, len(truths))
+    return summarise(
+        rows,
+        known,
+        empty_policy,
+        confidence=confidence,
+        seed=seed,
+        truth=described(truth),
+        predictions=str(predictions),
+        extra=extra,
+        sources={
+            t.case: Sources(t.image, t.mask, t.field_of_view, paired.get(t.case)) for t in truths
+        },
+        prediction_labels=predicted,
+        reading=reading,
+        metrics=names,
+        unit="mm" if physical else "px",
+        tolerance=tolerance,
+        convention=convention,
+    )
+
+
+def _probability_files(
+    truths: Sequence[pairing.Truth],
+    paired: Mapping[str, Path],
+    predictions: Path,
+    asking: str,
+) -> dict[str, Path]:
+    """Case id to the probabilities that `medseg predict --probabilities` wrote beside its mask.
+
+    Args:
+        truths: the cases.
+        paired: case id to its mask.
+        predictions: the folder of these masks.
+        asking: the option that needs probabilities; empty when none does.
+    """
+    if not asking:
+        return {}
+    if any(isinstance(truth.mask, Stack) for truth in truths):
+        raise MedsegError(
+            asking, "it needs probabilities, which are not scored for volumes",
+            "Choose another",
+        )  # fmt: skip
+    found = {}
+    for case, mask in paired.items():
+        below = mask.relative_to(predictions).with_suffix(".npz")
+        path = predictions / PROBABILITIES / below
+        if not path.is_file():
+            raise MedsegError(
+                asking, f"it needs probabilities, and there is no {path}",
+                "Predict with --probabilities, or give the model instead of its masks",
+            )  # fmt: skip
+        found[case] = path
+    return found
