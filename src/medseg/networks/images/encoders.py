@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from medseg.networks.images.med2d_segnet import MedBlock, StagedSegNet
 from medseg.nn.blocks import ConvNormAct, count_parameters, pad_to_multiple
+from medseg.nn.channel_norm import ChannelNorm
 
 Block = Literal["med", "plain", "residual", "mobilenetv2", "convnext", "axial"]
 
@@ -82,16 +83,6 @@ class InvertedResidual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.body(x)
         return x + out if self.residual else out
-
-
-class ChannelNorm(nn.LayerNorm):
-    """Layer normalisation over the channels of each pixel of a ``(B, C, H, W)`` map."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=1e-6)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class ConvNeXtBlock(nn.Module):
