@@ -72,6 +72,7 @@ def evaluate(
     tolerance: float = DEFAULT_TOLERANCE,
     convention: str = "default",
     seed: int = 0,
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Score predictions, or a model, against the truth.
@@ -96,6 +97,8 @@ def evaluate(
         convention: whose way of computing them: ``default``, ``monai``, ``deepmind``, ``nnunet``,
             ``medpy`` or ``pranet``; see :mod:`medseg.metrics.conventions`.
         seed: of the bootstrap.
+        workers: processes that read and score masks; by default one for each core where there
+            are many masks.
         progress: called with (done, total).
 
     Raises:
@@ -109,6 +112,8 @@ def evaluate(
         )
     if seed < 0:
         raise MedsegError(f"--seed {seed}", "it is negative", "Give 0 or more")
+    if workers is not None and workers < 1:
+        raise MedsegError(f"--workers {workers}", "there must be one", "Give 1 or more")
     truth, predictions = Path(truth), Path(predictions)
     if is_model(truth):
         raise MedsegError(
@@ -136,6 +141,7 @@ def evaluate(
             tolerance=tolerance,
             convention=rules,
             seed=seed,
+            workers=workers,
             progress=progress,
         )
         return replace(evaluation, note=_doubts(truth, evaluation))
@@ -172,6 +178,7 @@ def evaluate(
             tolerance=tolerance,
             convention=rules,
             seed=seed,
+            workers=workers,
         )
         evaluation = replace(
             evaluation,

@@ -105,6 +105,13 @@ def evaluate(
     device: Device = "auto",
     system: NetworkOf = None,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap intervals.")] = 0,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes that read and score masks; the scores are the same [from 1000 masks "
+            "on one for each core]."
+        ),
+    ] = None,
 ) -> None:
     """Score predicted masks, or a model, against the true masks.
 
@@ -152,6 +159,7 @@ def evaluate(
             tolerance=tolerance,
             convention=convention.value,
             seed=seed,
+            workers=workers,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     console = Console()

@@ -11,8 +11,10 @@ import csv
 import io
 import json
 import math
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from medseg.metrics.conventions import DEFAULT_CONVENTION, Convention
 from medseg.metrics.pair import DEFAULT_TOLERANCE
 from medseg.metrics.panel import DEFAULT_METRICS, EmptyPolicy
 from medseg.metrics.statistics import Interval, bootstrap_mean, spread
+from medseg.metrics.workers import Map
 
 OK = "ok"
 MISSING = "missing prediction"
@@ -170,6 +173,13 @@ class Evaluation:
             values.setdefault(row.case, []).append(row.metrics[metric])
         return {case: _mean(of_case) for case, of_case in values.items()}
 
+    def column(self, metric: str, label: str | None = None) -> Sequence[float]:
+        """``metric`` of each case, in their order: of the class ``label``, or its mean over
+        classes."""
+        if label is None:
+            return array("d", self.case_means(metric).values())
+        return array("d", [row.metrics[metric] for row in self.rows if row.label == label])
+
     def to_json(self) -> str:
         """Everything but the sources as JSON; NaN is written as null."""
         return json.dumps(
@@ -265,32 +275,17 @@ def summarise(
     unit: str = "px",
     tolerance: float = DEFAULT_TOLERANCE,
     convention: Convention = DEFAULT_CONVENTION,
+    mapped: Map = map,
 ) -> Evaluation:
     """Means with bootstrap intervals over the rows of `score_case`; see `Evaluation`.
 
-    Where patients are known, they are resampled rather than their cases.
+    Where patients are known, they are resampled rather than their cases. ``mapped`` says how the
+    intervals are computed side by side.
     """
-    rows = tuple(rows)
-
-    patient_of = {row.case: row.patient for row in rows}
-
-    def interval(values: Mapping[str, float]) -> Interval:
-        patients = [patient_of[case] for case in values]
-        return bootstrap_mean(values.values(), groups=patients, confidence=confidence, seed=seed)
-
-    classes = {
-        structure.name: {
-            name: interval(
-                {row.case: row.metrics[name] for row in rows if row.label == structure.name}
-            )
-            for name in metrics
-        }
-        for structure in labels.structures
-    }
     evaluation = Evaluation(
-        rows,
+        tuple(rows),
         {},
-        classes,
+        {},
         labels,
         empty_policy,
         truth,
@@ -306,8 +301,26 @@ def summarise(
         tolerance,
         convention=convention,
     )
-    overall = {name: interval(evaluation.case_means(name)) for name in metrics}
-    return replace(evaluation, overall=overall)
+    patients = list({row.case: row.patient for row in evaluation.rows}.values())
+    interval = partial(_interval, patients, confidence, seed)
+    structures = [structure.name for structure in labels.structures]
+    columns = [evaluation.column(name, label) for label in structures for name in metrics]
+    # A single class is its own mean over classes.
+    if len(structures) > 1:
+        columns += [evaluation.column(name) for name in metrics]
+    found = list(mapped(interval, columns))
+    by_class = [
+        dict(zip(metrics, found[start : start + len(metrics)], strict=True))
+        for start in range(0, len(found), len(metrics))
+    ]
+    classes = dict(zip(structures, by_class, strict=False))
+    return replace(evaluation, overall=by_class[-1], classes=classes)
+
+
+def _interval(
+    patients: Sequence[str | None], confidence: float, seed: int, values: Sequence[float]
+) -> Interval:
+    return bootstrap_mean(values, groups=patients, confidence=confidence, seed=seed)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -8,6 +8,7 @@ from pathlib import Path
 from medseg.data.case import LabelMap
 from medseg.data.registry import described
 from medseg.data.slices import Stack, spacing_of
+from medseg.data.source import Source
 from medseg.errors import DataError, MedsegError
 from medseg.metrics import pairing
 from medseg.metrics.cases import Job, Rules
@@ -15,6 +16,7 @@ from medseg.metrics.conventions import DEFAULT_CONVENTION, Convention
 from medseg.metrics.evaluation import CaseScore, Evaluation, Sources, summarise
 from medseg.metrics.pair import DEFAULT_TOLERANCE
 from medseg.metrics.panel import DEFAULT_METRICS, EmptyPolicy, metrics_named
+from medseg.metrics.workers import Map, spread
 
 PROBABILITIES = "probabilities"
 """The folder beside predicted masks that holds their probabilities."""
@@ -35,11 +37,12 @@ def evaluate_folders(
     convention: Convention = DEFAULT_CONVENTION,
     confidence: float = 0.95,
     seed: int = 0,
+    workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Score a folder of predicted masks.
 
-    Files are read one pair at a time per thread; what is kept are the scores.
+    Files are read one pair at a time per core; what is kept are the scores.
 
     Args:
         truth: a folder of masks, or a dataset's folder or manifest.
@@ -58,6 +61,9 @@ def evaluate_folders(
         convention: by which the metrics are computed.
         confidence: of the intervals.
         seed: of the bootstrap.
+        workers: processes that read and score; 1 does all in this one. None: one for each core
+            from :data:`medseg.metrics.workers.WORTH_PROCESSES` pictures on, threads for fewer.
+            The result is the same to the bit.
         progress: called with the number of cases done and their total.
 
     Raises:
@@ -68,55 +74,70 @@ def evaluate_folders(
         truth, only, layout=layout, group_pattern=group_pattern
     )
     paired, extra = pairing.pair(truths, predictions)
+    pictures = sum(len(t.mask.slices) if isinstance(t.mask, Stack) else 1 for t in truths)
+    with spread(workers, pictures) as mapped:
+        known, predicted = _classes(labels or declared, masks, truth, predictions, reading, mapped)
+        names = metrics_named(metrics)
+        spacings = {item.case: spacing_of(item.mask) for item in truths}
+        graded = [name for name in names if convention.needs_probability(name)]
+        asking = ""
+        if graded:
+            own = graded[0] in convention.functions
+            asking = f"--convention {convention.name}" if own else f"--metrics {graded[0]}"
+        maps = _probability_files(truths, paired, predictions, asking)
+        physical = all(spacing is not None for spacing in spacings.values())
+        rules = Rules(known, predicted, reading, empty_policy, names, tolerance, convention.name)
+        jobs = [
+            Job(t, paired.get(t.case), maps.get(t.case), spacings[t.case] if physical else None)
+            for t in truths
+        ]
+        rows: list[CaseScore] = []
+        for done, scored in enumerate(mapped(rules.score, jobs), start=1):
+            rows += scored
+            if progress is not None:
+                progress(done, len(truths))
+        return summarise(
+            rows,
+            known,
+            empty_policy,
+            confidence=confidence,
+            seed=seed,
+            truth=described(truth),
+            predictions=str(predictions),
+            extra=extra,
+            sources={
+                t.case: Sources(t.image, t.mask, t.field_of_view, paired.get(t.case))
+                for t in truths
+            },
+            prediction_labels=predicted,
+            reading=reading,
+            metrics=names,
+            unit="mm" if physical else "px",
+            tolerance=tolerance,
+            convention=convention,
+            mapped=mapped,
+        )
+
+
+def _classes(
+    known: LabelMap | None,
+    masks: Sequence[Source],
+    truth: Path,
+    predictions: Path,
+    reading: pairing.Reading,
+    mapped: Map,
+) -> tuple[LabelMap, LabelMap | None]:
+    """The classes of the truth, inferred where they are not known, and of the predictions."""
     predicted = pairing.declared_by(predictions)
-    known = labels or declared
     inferred = known is None
     if known is None:
         try:
-            known = pairing.infer_labels(masks, truth, reading)
+            known = pairing.infer_labels(masks, truth, reading, mapped)
         except DataError:
             if predicted is None:
                 raise
             known = predicted
-    known, predicted = pairing.agree(known, inferred, predicted, predictions)
-    names = metrics_named(metrics)
-    spacings = {item.case: spacing_of(item.mask) for item in truths}
-    graded = [name for name in names if convention.needs_probability(name)]
-    asking = ""
-    if graded:
-        own = graded[0] in convention.functions
-        asking = f"--convention {convention.name}" if own else f"--metrics {graded[0]}"
-    maps = _probability_files(truths, paired, predictions, asking)
-    physical = all(spacing is not None for spacing in spacings.values())
-    rules = Rules(known, predicted, reading, empty_policy, names, tolerance, convention.name)
-    jobs = (
-        Job(t, paired.get(t.case), maps.get(t.case), spacings[t.case] if physical else None)
-        for t in truths
-    )
-    rows: list[CaseScore] = []
-    for done, scored in enumerate(pairing.in_order(rules.score, jobs), start=1):
-        rows += scored
-        if progress is not None:
-            progress(done, len(truths))
-    return summarise(
-        rows,
-        known,
-        empty_policy,
-        confidence=confidence,
-        seed=seed,
-        truth=described(truth),
-        predictions=str(predictions),
-        extra=extra,
-        sources={
-            t.case: Sources(t.image, t.mask, t.field_of_view, paired.get(t.case)) for t in truths
-        },
-        prediction_labels=predicted,
-        reading=reading,
-        metrics=names,
-        unit="mm" if physical else "px",
-        tolerance=tolerance,
-        convention=convention,
-    )
+    return pairing.agree(known, inferred, predicted, predictions)
 
 
 def _probability_files(

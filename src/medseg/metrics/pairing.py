@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,15 +29,13 @@ from medseg.data.layouts.names import labels_beside, nfc
 from medseg.data.slices import Stack, gather, open_slices
 from medseg.data.source import Source
 from medseg.errors import DataError, plural
+from medseg.metrics.workers import Map, in_order
 
 PREDICTIONS_FILE = "predictions.json"
 """Beside predicted masks: an object whose key ``labels`` has the form of a ``labels.json``."""
 
 OVERLAY_FOLDER = "overlay"
 """Where ``medseg predict`` puts pictures of its masks; beside a ``predictions.json`` not read."""
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,13 +228,15 @@ def declared_by(predictions: Path) -> LabelMap | None:
     return LabelMap(labels, rgb=kinds.pop())
 
 
-def infer_labels(masks: Sequence[Source], where: Path, reading: Reading) -> LabelMap:
-    """Infer the classes from mask files, reading each once.
+def infer_labels(
+    masks: Sequence[Source], where: Path, reading: Reading, mapped: Map = in_order
+) -> LabelMap:
+    """Infer the classes from mask files, reading each once; ``mapped`` says how, else in threads.
 
     Raises:
         DataError: a mask cannot be read, or `medseg.data.labels.infer_label_map` finds no classes.
     """
-    seen = list(in_order(partial(_histogram, reading), masks))
+    seen = list(mapped(partial(_histogram, reading), masks))
     lossy = 2 * sum(is_lossy for *_, is_lossy in seen) > len(seen)
     rgb = any(is_rgb for _, _, is_rgb, _ in seen)
     counts = {path: histogram for path, histogram, _, is_lossy in seen if rgb or is_lossy == lossy}
@@ -327,25 +325,6 @@ def encode_prediction(
         DataError: values that no class has.
     """
     return encode_mask(mask, declared or _binary_encoding(mask, labels), where=where)
-
-
-def in_order(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None
-) -> Iterator[Result]:
-    """Map over ``items`` in threads, yielding in order with at most ``2 * workers`` under way."""
-    workers = workers or min(4, os.cpu_count() or 1)
-    with ThreadPoolExecutor(workers) as pool:
-        under_way: deque[Future[Result]] = deque()
-        try:
-            for item in items:
-                under_way.append(pool.submit(function, item))
-                if len(under_way) >= 2 * workers:
-                    yield under_way.popleft().result()
-            while under_way:
-                yield under_way.popleft().result()
-        finally:
-            for future in under_way:
-                future.cancel()
 
 
 def _masks_in(folder: Path) -> list[Truth]:
