@@ -15,14 +15,22 @@ from medseg.cli import doctor
 def torch_found(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     """What looking at PyTorch gives; a real look takes seconds and is taken in one test."""
     found: dict[str, object] = {"threads": 2, "cuda": [], "mps": False, "works": True}
-    monkeypatch.setattr(doctor, "_probe_torch", lambda: found)
+    monkeypatch.setattr(
+        doctor, "_probe", lambda script: found if script == doctor.PROBE_TORCH else {"works": True}
+    )
     return found
+
+
+def without(monkeypatch: pytest.MonkeyPatch, *missing: str) -> None:
+    """As if ``missing`` were not installed, and everything else were."""
+    monkeypatch.setattr(doctor, "_version", lambda name: None if name in missing else "1")
 
 
 def test_a_working_installation_has_no_problems() -> None:
     shown = medseg("doctor", "--json")
     facts = json.loads(shown.out)
     assert facts["torch"]["works"] is True
+    assert facts["onnxruntime"]["works"] is True
     assert facts["problems"] == []
     assert (shown.code, shown.err) == (0, "")
 
@@ -49,14 +57,31 @@ def test_a_broken_torch_is_a_finding_and_not_a_crash(torch_found: dict[str, obje
     assert "no problems found" not in shown.out
 
 
+@pytest.mark.parametrize("name", ["numpy", "scipy"])
 def test_a_missing_dependency_is_named(
-    torch_found: dict[str, object], monkeypatch: pytest.MonkeyPatch
+    torch_found: dict[str, object], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    versions = {name: None if name == "scipy" else "1" for name in doctor._core_dependencies()}
-    monkeypatch.setattr(doctor, "_version", versions.get)
+    without(monkeypatch, name)
     shown = medseg("doctor", "--json")
     assert shown.code == 1
-    assert json.loads(shown.out)["problems"] == ["scipy is not installed"]
+    assert json.loads(shown.out)["problems"] == [f"{name} is not installed"]
+
+
+@pytest.mark.parametrize("engine", ["torch", "onnxruntime"])
+def test_one_engine_is_enough(
+    torch_found: dict[str, object], monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    without(monkeypatch, engine)
+    shown = medseg("doctor")
+    assert shown.code == 0
+    assert f"{engine} not installed" in shown.out
+
+
+def test_no_engine_at_all_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    without(monkeypatch, "torch", "onnxruntime")
+    shown = medseg("doctor")
+    assert shown.code == 1
+    assert "pip install 'medseg[train]'" in shown.out
 
 
 def test_a_version_known_to_be_bad_is_named(
@@ -69,6 +94,6 @@ def test_a_version_known_to_be_bad_is_named(
 
 
 def test_a_probe_that_dies_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "PROBE", "import sys; sys.exit('Illegal instruction')")
+    monkeypatch.setattr(doctor, "PROBE_TORCH", "import sys; sys.exit('Illegal instruction')")
     facts = json.loads(medseg("doctor", "--json").out)
     assert facts["torch"] == {"works": False, "error": "Illegal instruction"}

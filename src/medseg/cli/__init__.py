@@ -76,6 +76,13 @@ def main() -> None:
         app()
     except MedsegError as error:
         _fail(str(error))
+    except ImportError as error:
+        from medseg.extras import lacking
+
+        missing = lacking(error, " ".join(["medseg", *sys.argv[1:2]]))
+        if missing is None:
+            raise
+        _fail(str(missing))
     except OSError as error:
         if error.filename is None:
             raise

@@ -11,7 +11,7 @@ from medseg.cli.options import Device, Layout, NetworkOf, Trust
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="A run folder or a .medseg file.")],
+    model: Annotated[Path, typer.Argument(help="A run folder, a .medseg or an .onnx file.")],
     inputs: Annotated[
         list[str], typer.Argument(help="Images, folders, dataset folders, 'patterns*.png'.")
     ],
@@ -29,6 +29,12 @@ def predict(
         bool, typer.Option("--overwrite", help="Make masks again that are already there.")
     ] = False,
     layout: Layout = "auto",
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="torch, onnx, or auto: ONNX Runtime for an .onnx file and without PyTorch."
+        ),
+    ] = "auto",
     device: Device = "auto",
     trust: Trust = False,
     system: NetworkOf = None,
@@ -43,15 +49,19 @@ def predict(
         medseg predict runs/first photo.jpg -o masks
 
         medseg predict runs/first/model.medseg photos/ -o masks --overlay
+
+        medseg predict model.onnx photos/ -o masks
     """
+    from typing import cast
+
     from rich.console import Console
 
     from medseg.engine.progress import counting_bar
     from medseg.errors import plural
     from medseg.inference.files import PredictOptions, predict_files
-    from medseg.inference.predictor import load
+    from medseg.inference.predictor import Engine, load
 
-    loaded = load(model, device=device, trust=trust, system=system)
+    loaded = load(model, device=device, trust=trust, system=system, engine=cast(Engine, engine))
     with counting_bar(Console(stderr=True)) as bar:
         task = bar.add_task("predicting", total=None)
         report = predict_files(

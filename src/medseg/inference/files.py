@@ -27,6 +27,7 @@ from medseg.data.slices import SLICE, Stack, gather, volume_of
 from medseg.data.source import Source
 from medseg.errors import DataError, MedsegError
 from medseg.files import atomic_path, write_text
+from medseg.inference.bundle import Postprocessing
 from medseg.inference.predictor import Prediction, Predictor
 from medseg.report.overlay import draw_contours
 
@@ -479,23 +480,34 @@ def _write_volume(model: Predictor, folder: Path, volume: _Volume) -> None:
 
 
 def _claim(folder: Path, model: Predictor, options: PredictOptions, overwrite: bool) -> None:
-    """Note in the output folder which model fills it; refuse to mix two models' masks."""
+    """Note in the output folder which model fills it; refuse to mix two models' masks.
+
+    What computes may differ from call to call: it is noted, and the masks are the same.
+    """
     path = folder / MANIFEST
     labels = model.labels
-    entry = {
-        "model": model.manifest.weights_sha256,
-        "system": model.manifest.system,
+    manifest = model.manifest
+    entry: dict[str, Any] = {
+        "model": manifest.weights_sha256,
+        "system": manifest.system,
         "tta": options.tta,
-        "threshold": model.manifest.threshold,
+        "threshold": manifest.threshold,
         "labels": {
             label.name: f"#{label.value:06x}" if labels.rgb else label.value
             for label in labels.labels
         },
     }
+    # Notes written before models had these say nothing of them.
+    if manifest.temperature != 1:
+        entry["temperature"] = manifest.temperature
+    if manifest.postprocessing != Postprocessing():
+        entry["postprocessing"] = manifest.postprocessing.model_dump()
+    engines = {model.engine}
     if path.is_file() and not overwrite:
         try:
             before = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            engines |= set(before.pop("engines", ["torch"]))
+        except (OSError, ValueError, AttributeError, TypeError):
             before = None
         if before != entry:
             raise MedsegError(
@@ -503,4 +515,5 @@ def _claim(folder: Path, model: Predictor, options: PredictOptions, overwrite: b
                 "it holds masks of another model or made with other options",
                 "Choose another -o, or --overwrite them",
             )
+    entry["engines"] = sorted(engines)
     write_text(path, json.dumps(entry, indent=1, ensure_ascii=False))

@@ -37,6 +37,8 @@ class Model(Predictor):
         precision: ``fp32``; ``bf16`` or, on a GPU, ``fp16`` trade digits for speed.
     """
 
+    engine = "torch"
+
     def __init__(
         self,
         manifest: Manifest,

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,8 @@ from medseg.data.case import LabelMap
 from medseg.data.io import MAX_PIXELS, read_image
 from medseg.data.labels import decode_mask
 from medseg.errors import DataError, ModelError
-from medseg.inference.bundle import Manifest, find_bundle
+from medseg.extras import needed_by
+from medseg.inference.bundle import SUFFIX, Manifest, find_bundle
 from medseg.inference.components import clean
 
 # Image axes to flip, counted from the last, which is the width; the mean over all of them is
@@ -53,7 +54,10 @@ class Predictor(ABC):
     Attributes:
         manifest: likewise.
         labels: the classes, with the values masks store.
+        engine: what computes: ``torch`` or ``onnx``.
     """
+
+    engine: ClassVar[Literal["torch", "onnx"]]
 
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
@@ -192,31 +196,31 @@ def load(
             installed, else with ONNX Runtime, and a graph with ONNX Runtime.
 
     Raises:
-        ModelError: nothing there, damaged, a pickle without ``trust``, weights that do not fit,
-            or what would compute it is not installed.
+        ModelError: nothing there, damaged, a pickle without ``trust``, or weights that do not fit.
+        MedsegError: what would compute it is not installed.
     """
+    if engine not in get_args(Engine):
+        raise ModelError(f"--engine {engine}", "there is no such engine", "Use auto, torch or onnx")
     source = find_bundle(Path(path))
-    graph = source.suffix.lower() == ".onnx"
-    if engine == "onnx" or (engine == "auto" and (graph or not _installed("torch"))):
+    if not source.is_file():
+        raise ModelError(source, "there is no such file", "Check the path")
+    suffix = source.suffix.lower()
+    portable = suffix == ".onnx" or (suffix == SUFFIX and not _installed("torch"))
+    with needed_by(source):
+        if engine == "torch" or (engine == "auto" and not portable):
+            from medseg.inference.network import load_network
+
+            return load_network(
+                source, device=device, precision=precision, trust=trust, system=system
+            )
         if (device, precision) not in ((d, "fp32") for d in ("auto", "cpu")):
             raise ModelError(
                 source, f"ONNX Runtime computes on the CPU in fp32, not on {device} in {precision}",
                 "Leave --device out, or use the .medseg file with PyTorch",
             )  # fmt: skip
-        if not _installed("onnxruntime"):
-            raise ModelError(
-                source, "ONNX Runtime is needed and not installed", "pip install 'medseg[runtime]'"
-            )
         from medseg.inference.runtime import load_onnx
 
         return load_onnx(source)
-    if not _installed("torch"):
-        raise ModelError(
-            source, "PyTorch is needed and not installed", "pip install 'medseg[train]'"
-        )
-    from medseg.inference.network import load_network
-
-    return load_network(source, device=device, precision=precision, trust=trust, system=system)
 
 
 def _installed(module: str) -> bool:

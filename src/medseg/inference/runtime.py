@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,14 @@ from numpy.typing import NDArray
 
 from medseg.data.preprocess import to_channels
 from medseg.errors import ModelError
-from medseg.inference.bundle import SUFFIX, Manifest, read_graph, read_manifest
+from medseg.inference.bundle import (
+    MAX_MANIFEST_BYTES,
+    SUFFIX,
+    Manifest,
+    read_graph,
+    read_manifest,
+)
+from medseg.inference.onnx_file import MAX_BYTES, read_metadata
 from medseg.inference.predictor import FLIPS, Prediction, Predictor
 
 METADATA = "medseg"
@@ -23,6 +31,9 @@ IMAGE, MASK, PROBABILITIES = "image", "mask", "probabilities"
 """Of the graph: ``(N, H, W, C)`` uint8 to ``(N, H, W)`` uint8 class indices and ``(N, K, H, W)``
 float32."""
 
+BAKED_IN = ("num_classes", "preprocessing", "temperature", "threshold", "weights_sha256")
+"""What a manifest says that a graph has as numbers of its own."""
+
 
 class OnnxModel(Predictor):
     """An exported graph, which resizes, normalises and decides by itself.
@@ -31,11 +42,28 @@ class OnnxModel(Predictor):
         manifest: what the bundle says of itself.
         graph: ONNX, as `medseg export` writes it.
         threads: that compute one image; default: ``OMP_NUM_THREADS``, else all cores.
+        source: of the graph, for messages.
+
+    Raises:
+        ModelError: ONNX Runtime cannot use the graph, or it is not one of such a model.
     """
 
-    def __init__(self, manifest: Manifest, graph: bytes, *, threads: int | None = None) -> None:
+    engine = "onnx"
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        graph: bytes,
+        *,
+        threads: int | None = None,
+        source: object = "the graph",
+    ) -> None:
         super().__init__(manifest)
-        self.session = open_session(graph, threads=threads)
+        self.source = source
+        with _told(source):
+            read_metadata(graph)
+            self.session = open_session(graph, threads=threads)
+        self._check_signature()
 
     def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return to_channels(image, self.manifest.preprocessing.channels)
@@ -52,8 +80,8 @@ class OnnxModel(Predictor):
         for image in prepared:
             if not tta:
                 wanted = [MASK, PROBABILITIES] if with_probabilities else [MASK]
-                found = self.session.run(wanted, {IMAGE: image[None]})
-                yield Prediction(found[0][0], found[1][0] if with_probabilities else None)
+                found = self._run(wanted, image)
+                yield Prediction(found[0], found[1] if with_probabilities else None)
                 continue
             views = [self._probabilities(image, axes) for axes in FLIPS]
             mean: NDArray[np.float32] = np.stack(views).mean(axis=0)
@@ -64,8 +92,57 @@ class OnnxModel(Predictor):
     ) -> NDArray[np.float32]:
         """Of the image flipped along ``axes`` of its height and width, flipped back."""
         turned = np.flip(image, tuple(axis - 1 for axis in axes))
-        (found,) = self.session.run([PROBABILITIES], {IMAGE: np.ascontiguousarray(turned)[None]})
-        return np.asarray(np.flip(found[0], axes))
+        (found,) = self._run([PROBABILITIES], np.ascontiguousarray(turned))
+        return np.asarray(np.flip(found, axes))
+
+    def _run(self, wanted: list[str], image: NDArray[np.uint8]) -> list[NDArray[Any]]:
+        """The ``wanted`` outputs of one image, checked: a graph may do what it likes."""
+        with _told(self.source):
+            found = [each[0] for each in self.session.run(wanted, {IMAGE: image[None]})]
+            for name, values in zip(wanted, found, strict=True):
+                size, classes = image.shape[:2], self.manifest.num_classes
+                due = size if name == MASK else (classes, *size)
+                if values.shape != due:
+                    raise ValueError(f"its {name} has the shape {values.shape}, not {due}")
+                if name == MASK and int(values.max()) >= len(self.labels.labels):
+                    raise ValueError(f"its mask holds the class {values.max()}")
+        return found
+
+    def _check_signature(self) -> None:
+        """Inputs and outputs by name, type and shape."""
+        classes, channels = self.manifest.num_classes, self.manifest.preprocessing.channels
+        image = {IMAGE: ("tensor(uint8)", [None, None, None, channels])}
+        answer = {
+            MASK: ("tensor(uint8)", [None, None, None]),
+            PROBABILITIES: ("tensor(float)", [None, classes, None, None]),
+        }
+        for what, found, due in (
+            ("takes", self.session.get_inputs(), image),
+            ("gives", self.session.get_outputs(), answer),
+        ):
+            same = len(found) == len(due) and all(
+                each.name in due and _fits(each, *due[each.name]) for each in found
+            )
+            if not same:
+                shown = ", ".join(f"{each.name} {each.type} {each.shape}" for each in found[:4])
+                raise ModelError(
+                    self.source,
+                    f"its graph {what} {shown or 'nothing'}, which is not what its labels and "
+                    "pre-processing need",
+                    "Export it again with `medseg export`",
+                )
+
+
+def _fits(found: Any, kind: str, shape: Sequence[int | None]) -> bool:
+    """Whether an input or output has the numbers of ``shape`` and is free where that is None."""
+    return (
+        found.type == kind
+        and len(found.shape) == len(shape)
+        and all(
+            not isinstance(size, int) if due is None else size == due
+            for size, due in zip(found.shape, shape, strict=True)
+        )
+    )
 
 
 def open_session(graph: bytes, *, threads: int | None = None) -> Any:
@@ -73,36 +150,44 @@ def open_session(graph: bytes, *, threads: int | None = None) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or int(os.environ.get("OMP_NUM_THREADS", "0"))
+    options.intra_op_num_threads = threads or _threads_of_environment()
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    # What goes wrong is raised, too, and said once.
+    options.log_severity_level = 4
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def _threads_of_environment() -> int:
+    """``OMP_NUM_THREADS``, of which only the outermost level counts; else 0, for all cores."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(first) if first.isdecimal() else 0
 
 
 def load_onnx(path: Path, *, threads: int | None = None) -> OnnxModel:
     """Load an exported ``.onnx`` file or a bundle that holds a graph.
 
     Raises:
-        ModelError: nothing there, damaged, or a bundle without a graph.
+        ModelError: nothing there, damaged, not exported by medseg, or a bundle without a graph or
+            with that of another model.
     """
-    if path.suffix.lower() == SUFFIX:
-        graph = read_graph(path)
-        if graph is None:
+    if path.suffix.lower() != SUFFIX:
+        graph = _read(path)
+        return OnnxModel(manifest_of_graph(path, graph), graph, threads=threads, source=path)
+    stored = read_graph(path)
+    if stored is None:
+        raise ModelError(
+            path,
+            "it holds weights for PyTorch and no graph for ONNX Runtime",
+            "Add one where it was trained, `medseg export RUN --format onnx -o model.medseg`, or "
+            "pip install 'medseg[train]'",
+        )
+    manifest, inner = read_manifest(path), manifest_of_graph(path, stored)
+    for name in BAKED_IN:
+        if getattr(manifest, name) != getattr(inner, name):
             raise ModelError(
-                path,
-                "it holds weights for PyTorch and no graph for ONNX Runtime",
-                "Export it where it was trained: medseg export RUN --format onnx -o model.onnx",
+                path, f"its graph is that of another model ({name} differs)", "Export it again"
             )
-        manifest = read_manifest(path)
-    else:
-        if not path.is_file():
-            raise ModelError(path, "there is no such file", "Check the path")
-        graph = path.read_bytes()
-        manifest = manifest_of_graph(path, graph)
-    try:
-        return OnnxModel(manifest, graph, threads=threads)
-    except Exception as error:
-        raise _unusable(path, error) from error
+    return OnnxModel(manifest, stored, threads=threads, source=path)
 
 
 def manifest_of_graph(path: Path, graph: bytes) -> Manifest:
@@ -111,22 +196,36 @@ def manifest_of_graph(path: Path, graph: bytes) -> Manifest:
     Raises:
         ModelError: damaged, or not exported by medseg.
     """
-    try:
-        session = open_session(graph, threads=1)
-    except Exception as error:
-        raise _unusable(path, error) from error
-    stored = session.get_modelmeta().custom_metadata_map.get(METADATA)
+    with _told(path):
+        stored = read_metadata(graph).get(METADATA)
     if stored is None:
         raise ModelError(
             path, "it was not exported by medseg: labels and pre-processing are not in it",
             "Export it with `medseg export`",
         )  # fmt: skip
-    try:
+    with _told(path):
+        if len(stored) > MAX_MANIFEST_BYTES:
+            raise ValueError(f"a manifest of {len(stored):,} letters")
         return Manifest.model_validate(json.loads(stored))
-    except ValueError as error:
-        raise _unusable(path, error) from error
 
 
-def _unusable(path: Path, error: Exception) -> ModelError:
-    first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return ModelError(path, f"ONNX Runtime cannot use it ({first_line})", "Copy or export it again")
+def _read(path: Path) -> bytes:
+    if not path.is_file():
+        raise ModelError(path, "there is no such file", "Check the path")
+    if path.stat().st_size > MAX_BYTES:
+        raise ModelError(path, "it is larger than an ONNX file can be", "Check the path")
+    return path.read_bytes()
+
+
+@contextmanager
+def _told(source: object) -> Iterator[None]:
+    """Whatever is wrong with a graph is a ModelError; ONNX Runtime raises a dozen kinds."""
+    try:
+        yield
+    except (ModelError, ImportError):
+        raise
+    except Exception as error:
+        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(
+            source, f"ONNX Runtime cannot use it ({first_line})", "Copy or export it again"
+        ) from error
