@@ -8,11 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import yaml
 from filelock import FileLock
 from PIL import Image
 from rich.console import Console
@@ -20,9 +23,11 @@ from rich.console import Console
 from benchmark.grids import GOOD, before_forward, tiny
 from commands import medseg, parts_of
 from data.builders import squares
+from medseg import __file__ as medseg_home
 from medseg import benchmark
 from medseg.benchmark.cell import Job, run_cell
 from medseg.benchmark.check import check_spec
+from medseg.benchmark.page import write_report
 from medseg.benchmark.runner import Grid, cells_of
 from medseg.benchmark.spec import parse_spec
 from medseg.data.splitfile import read_split
@@ -141,6 +146,7 @@ def test_what_is_finished_is_kept_and_a_mended_system_is_trained(
         ({"set": ["train.epochs=3"]}, "set"),
         ({"metrics": ["dice"]}, "metrics"),
         ({"unseen": []}, "unseen"),
+        ({"convention": "monai"}, "convention"),
     ],
     ids=str,
 )
@@ -149,6 +155,147 @@ def test_a_folder_of_another_spec_is_refused(
 ) -> None:
     with pytest.raises(MedsegError, match=rf"another benchmark, which differs in {named}\b"):
         benchmark.run(parse_spec({**grid.spec.dump(), **change}), copied, quiet=True, report=False)
+
+
+def texts(folder: Path) -> dict[str, str]:
+    """Every file of a folder as text; what is packed has no compression."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_text(errors="replace") for path in files}
+
+
+def named_in(folder: Path, places: Iterable[Path]) -> list[tuple[str, str]]:
+    return [(file, str(place)) for file, text in texts(folder).items()
+            for place in places if str(place) in text]  # fmt: skip
+
+
+def test_a_results_folder_names_no_folder_of_this_machine(
+    grid: Grid, copied: Path, photos: Path, tmp_path: Path
+) -> None:
+    places = [grid.folder, photos.parent, tmp_path, Path(sys.prefix), Path(medseg_home).parent,
+              Path(json.__file__).parent]  # fmt: skip
+    assert named_in(grid.folder, places) == []
+    write_report(copied)
+    assert named_in(copied, places) == []
+    log = (cell(grid, "bad", 0) / "log.txt").read_text()
+    assert 'File ".../medseg/benchmark/cell.py"' in log
+
+
+def test_a_results_folder_that_is_moved_with_its_data_goes_on(photos: Path, tmp_path: Path) -> None:
+    for name in ("here", "there"):
+        shutil.copytree(photos, tmp_path / name / "photos")
+    values = tiny(tmp_path / "here", data=str(tmp_path / "here" / "photos"))
+    out = tmp_path / "here" / "out"
+    benchmark.run(values, out, device="cpu", quiet=True, report=False)
+    moved = shutil.move(out, tmp_path / "there" / "out")
+    shutil.move(tmp_path / "here" / "good.py", tmp_path / "there" / "good.py")
+    shutil.rmtree(tmp_path / "here")
+    before = (moved / "cells/good/photos/seed-0/cell.json").stat().st_mtime_ns
+    again = benchmark.run(moved / "spec.yaml", moved, device="cpu", quiet=True, report=False)
+    assert not again.failures
+    assert (moved / "cells/good/photos/seed-0/cell.json").stat().st_mtime_ns == before
+
+
+def test_a_folder_whose_paths_are_absolute_goes_on_and_loses_them(
+    grid: Grid, copied: Path, photos: Path
+) -> None:
+    """As it was before paths were relative."""
+    spec = {key: value for key, value in grid.spec.dump().items() if key != "convention"}
+    for entry in (*spec["data"], *spec["unseen"]):
+        del entry["show"]
+    spec["systems"] = spec["systems"][:1]
+    (copied / "spec.yaml").write_text(yaml.safe_dump(spec))
+    old, cells = "/gone/before/out", copied / "cells/good/photos"
+    for seed in (0, 1):
+        job = json.loads((cells / f"seed-{seed}" / "job.json").read_text())
+        del job["convention"]
+        job["data"]["path"], job["cache"] = str(photos), f"{old}/cache"
+        job["split"] = f"{old}/splits/photos.csv"
+        (cells / f"seed-{seed}" / "job.json").write_text(json.dumps(job))
+        with (cells / f"seed-{seed}" / "log.txt").open("a") as log:
+            log.write(f"warning {photos}: 1 case like another\nwritten to {old}/cells/a\n")
+    before = (cells / "seed-0/cell.json").stat().st_mtime_ns
+    again = benchmark.run(copied / "spec.yaml", copied, device="cpu", quiet=True, report=False)
+    assert not again.failures
+    assert (cells / "seed-0/cell.json").stat().st_mtime_ns == before
+    assert named_in(copied, [photos.parent, grid.folder, Path("/gone")]) == []
+    assert json.loads((cells / "seed-0/job.json").read_text())["cache"] == "./cache"
+
+
+def test_whether_images_are_shown_does_not_make_another_benchmark(grid: Grid, copied: Path) -> None:
+    spec = grid.spec.dump()
+    spec["systems"][1:] = []
+    (copied / "spec.yaml").write_text(yaml.safe_dump(spec))
+    spec["data"][0]["show"] = False
+    again = benchmark.run(parse_spec(spec), copied, device="cpu", quiet=True, report=False)
+    assert again.spec.data[0].show is False
+    assert yaml.safe_load((copied / "spec.yaml").read_text())["data"][0]["show"] is False
+
+
+def test_published_numbers_are_remembered(grid: Grid, copied: Path, tmp_path: Path) -> None:
+    spec = grid.spec.dump()
+    spec["systems"][1:] = []
+    (copied / "spec.yaml").write_text(yaml.safe_dump(spec))
+    numbers = tmp_path / "numbers.yaml"
+    entry = {"system": "Theirs", "data": "photos", "value": 0.9}
+    numbers.write_text(
+        yaml.safe_dump({"source": "A. B. 2020", "protocol": "another", "entries": [entry]})
+    )
+
+    def published(**options: Any) -> Any:
+        again = benchmark.run(
+            parse_spec(spec), copied, device="cpu", quiet=True, report=False, **options
+        )
+        return again.summary["published"]
+
+    assert published() is None
+    given = published(published=numbers)
+    numbers.unlink()
+    assert published() == given != None  # noqa: E711
+
+
+def test_the_convention_decides_what_is_written(photos: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(photos, tmp_path / "data")
+    for mask in (data / "masks").glob("*1*"):
+        Image.open(mask).point(lambda value: 0).save(mask)
+    values = tiny(tmp_path, data=str(data), convention="monai")
+    ran = benchmark.run(values, tmp_path / "out", device="cpu", quiet=True, report=False)
+    table = rows(tmp_path / "out/cells/good/data/seed-0/test.csv")
+    undefined = [row["case"] for row in table if row["dice"] in ("", "nan")]
+    assert undefined == [row["case"] for row in table if row["truth_pixels"] == "0"] != []
+    assert ran.summary["protocol"]["convention"] == "monai"
+
+
+def classes(folder: Path, count: int) -> Path:
+    """Squares of more than one class."""
+    squares(folder, 8)
+    for place, mask in enumerate(sorted((folder / "masks").iterdir())):
+        pixels = np.array(Image.open(mask)) > 0
+        Image.fromarray((pixels * (place % count + 1)).astype(np.uint8)).save(mask)
+    names = {"background": 0} | {f"kind-{value}": value for value in range(1, count + 1)}
+    (folder / "labels.json").write_text(json.dumps(names))
+    return folder
+
+
+def test_unseen_data_of_other_classes_than_all_are_refused_before_training(
+    photos: Path, tmp_path: Path
+) -> None:
+    values = tiny(tmp_path, data=str(photos), unseen=str(classes(tmp_path / "three", 2)))
+    with pytest.raises(MedsegError, match=r"unseen: three: nothing can be scored.*kind-1, kind-2"):
+        benchmark.run(values, tmp_path / "out", device="cpu", quiet=True, report=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_unseen_data_are_scored_by_the_models_of_their_classes_only(
+    photos: Path, tmp_path: Path
+) -> None:
+    three, others = classes(tmp_path / "three", 2), squares(tmp_path / "others", 6)
+    values = tiny(tmp_path, data=[str(photos), str(three)], unseen=[str(others)])
+    ran = benchmark.run(values, tmp_path / "out", device="cpu", quiet=True)
+    assert not ran.failures
+    assert {name: list(record["unseen"]) for record in ran.records
+            for name in [record["data"]]} == {"photos": ["others"], "three": []}  # fmt: skip
+    page = (tmp_path / "out" / "report" / "index.html").read_text()
+    assert "three has the classes background, kind-1, kind-2, and others background" in page
 
 
 def test_a_folder_of_other_data_is_refused(
@@ -200,7 +347,7 @@ def test_a_killed_cell_is_a_row_too(photos: Path, tmp_path: Path) -> None:
     (record,) = ran.records
     assert record["status"] == "failed"
     assert "killed by SIGKILL" in record["error"]
-    assert str(tmp_path / "out") in record["error"]
+    assert record["error"].endswith("see cells/good/photos/seed-0/log.txt")
 
 
 def test_a_cell_stopped_in_its_training_goes_on_to_the_same_scores(
@@ -208,6 +355,7 @@ def test_a_cell_stopped_in_its_training_goes_on_to_the_same_scores(
 ) -> None:
     whole = cell(grid, "good", 1)
     job = Job.read(whole / "job.json")
+    monkeypatch.chdir(grid.folder)
     step = loop_module.TrainingLoop._step
 
     def stopping(self: loop_module.TrainingLoop, batch: Any) -> dict[str, float]:
@@ -225,10 +373,11 @@ def test_a_cell_stopped_in_its_training_goes_on_to_the_same_scores(
 
 
 def test_patients_are_in_the_tables_and_data_trained_on_elsewhere_show_their_test_part(
-    grid: Grid, tmp_path: Path
+    grid: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(grid.folder)
     job = Job.read(cell(grid, "good", 0) / "job.json")
-    only = str(grid.folder / "splits" / "photos.csv")
+    only = "splits/photos.csv"
     data = replace(job.data, group_pattern=r"^\d\d")
     shutil.copytree(cell(grid, "good", 0) / "run", tmp_path / "run")
     unseen = (replace(data, name="elsewhere", only=only),)
@@ -318,7 +467,7 @@ def alive(folder: Path) -> list[str]:
             line = entry.read_bytes().decode(errors="replace")
         except OSError:
             continue
-        if str(folder / "cells") in line:
+        if "medseg.benchmark.cell" in line and str(folder) in line:
             found.append(line)
     return found
 

@@ -1,7 +1,8 @@
 """One cell of a benchmark, in a process of its own: train, then open the test part once.
 
-``python -m medseg.benchmark.cell FOLDER`` reads ``FOLDER/job.json`` and leaves ``cell.json``. A
-cell that was killed goes on where its training stopped.
+``python -m medseg.benchmark.cell OUT CELL`` works in the benchmark's folder ``OUT``, reads
+``CELL/job.json`` in it and leaves ``CELL/cell.json``. A cell that was killed goes on where its
+training stopped.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """All that a cell needs to know.
+    """All that a cell needs to know. Paths start at the benchmark's folder.
 
     Attributes:
         system: its name in the benchmark.
@@ -79,6 +80,7 @@ class Job:
         unseen: to be scored as a whole.
         metrics: to be measured.
         empty_policy: of the scores.
+        convention: by which they are computed.
         device: as of `medseg train`.
         cache: where decoded images are kept, shared by all cells.
         cache_limit: bytes that they may take.
@@ -96,6 +98,7 @@ class Job:
     unseen: tuple[Target, ...]
     metrics: tuple[str, ...]
     empty_policy: EmptyPolicy
+    convention: str
     device: str
     cache: str
     cache_limit: int
@@ -268,6 +271,7 @@ def _score(
         layout=target.layout,
         masks=masks,
         empty_policy=job.empty_policy,
+        convention=job.convention,
         device=job.device,
         system=job.network if job.network.endswith(".py") else None,
         metrics=job.metrics,
@@ -329,10 +333,11 @@ def _end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def main(folder: Path) -> int:
-    """Run the cell in ``folder``; returns 0, 1 for a failed cell, 130 for a stopped one."""
+def main(out: Path, folder: Path) -> int:
+    """Run the cell in ``folder`` of ``out``; returns 0, 1 if it failed, 130 if it was stopped."""
     _end_with_parent()
     started = time.perf_counter()
+    os.chdir(out)
     job = Job.read(folder / "job.json")
     try:
         record = run_cell(folder, job)
@@ -349,4 +354,4 @@ def main(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -21,6 +21,7 @@ from medseg.data.survey import Survey
 from medseg.engine.prepare import Material, prepare
 from medseg.engine.progress import counting_bar
 from medseg.errors import DataError, MedsegError, plural
+from medseg.metrics.pairing import agree
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Checked:
         parts: case id to part; empty for data that nothing is trained on.
         leak: what stands on both sides of the split, where that is allowed.
         error: why it cannot be used, in a sentence, or empty.
+        misfits: of unseen data: what is trained on and has other classes, with these, in words.
+            Nothing trained there is scored here.
     """
 
     survey: Survey | None = None
@@ -46,6 +49,7 @@ class Checked:
     parts: Mapping[str, Split] | None = None
     leak: str = ""
     error: str = ""
+    misfits: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,8 @@ def check_spec(
         what each unseen dataset shares with each that is trained on, where that is anything.
 
     Raises:
-        MedsegError: data whose recorded hash is another.
+        MedsegError: data whose recorded hash is another, or unseen data with other classes than
+            all that is trained on.
     """
     checked = {entry.name: _check(entry, spec, console) for entry in spec.data}
     for entry in spec.unseen:
@@ -100,6 +105,9 @@ def check_spec(
             for each in entries
         )
 
+    for entry in spec.unseen:
+        found = checked[entry.name]
+        checked[entry.name] = replace(found, misfits=_misfits(entry, spec, checked, console))
     spec = spec.model_copy(
         update={"data": with_hashes(spec.data), "unseen": with_hashes(spec.unseen)}
     )
@@ -199,6 +207,39 @@ def _check_unseen(entry: DataEntry, spec: Spec, console: Console) -> Checked:
         hash=data_hash(case_hashes(survey)),
         cases={"scored": len(survey.usable)},
     )
+
+
+def _misfits(
+    entry: DataEntry, spec: Spec, checked: Mapping[str, Checked], console: Console
+) -> dict[str, str]:
+    """What is trained on and has other classes than the unseen data ``entry``."""
+    survey = checked[entry.name].survey
+    others = {data.name: checked[data.name].survey for data in spec.data if data.name != entry.name}
+    usable = {name: other.labels for name, other in others.items() if other and other.labels}
+    if survey is None or survey.labels is None or not usable:
+        return {}
+    found = {}
+    for name, labels in usable.items():
+        try:
+            agree(survey.labels, survey.dataset.labels is None, labels, entry.place)
+        except DataError:
+            found[name] = (
+                f"{name} has the classes {', '.join(labels.names)}, and {entry.name} "
+                f"{', '.join(survey.labels.names)}"
+            )
+    if len(found) == len(usable) and entry not in spec.data:
+        raise DataError(
+            f"unseen: {entry.name}",
+            f"nothing can be scored on it: {'; '.join(found.values())}",
+            "Leave it out, or name its classes in a labels.json as those trained on are",
+        )
+    for reason in found.values():
+        console.print(
+            f"[yellow]warning[/] {escape(reason)}: models of the one are not scored on the other",
+            highlight=False,
+            soft_wrap=True,
+        )
+    return found
 
 
 def _overlaps(spec: Spec, checked: Mapping[str, Checked], console: Console) -> tuple[Overlap, ...]:

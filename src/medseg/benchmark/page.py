@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -13,7 +13,7 @@ import yaml
 from medseg.benchmark import tables as make
 from medseg.benchmark.examples import examples
 from medseg.benchmark.figures import Drawing, all_figures
-from medseg.benchmark.reading import NOT_RUN, Results
+from medseg.benchmark.reading import NOT_RUN, Results, Task
 from medseg.benchmark.tables import Table, all_tables
 from medseg.errors import plural
 from medseg.files import write_text
@@ -33,6 +33,8 @@ _HALF = 440
 def write_report(out: str | Path, *, progress: Callable[[str], None] | None = None) -> Path:
     """Write ``OUT/report/``: ``index.html``, ``tables/`` and ``figures/``.
 
+    Tables and pictures that lie there and are of an earlier report are deleted.
+
     Args:
         out: the folder that `medseg benchmark -o` wrote; its grid may be incomplete.
         progress: called with what is being written.
@@ -49,19 +51,32 @@ def write_report(out: str | Path, *, progress: Callable[[str], None] | None = No
     folder = Path(out) / FOLDER
     say("tables")
     tables = all_tables(results)
-    for name, text in make.as_files(tables).items():
-        write_text(folder / "tables" / name, text)
+    written = {folder / "tables" / name: text for name, text in make.as_files(tables).items()}
+    for path, text in written.items():
+        write_text(path, text)
     say("figures")
     drawings = [*all_figures(results), *(examples(results, task) for task in results.own_tasks)]
-    for drawing in drawings:
-        if drawing.skipped:
-            continue
-        for suffix in ("png", "svg"):
-            drawing.save(folder / "figures" / f"{drawing.name}.{suffix}")
+    drawn = {
+        folder / "figures" / f"{drawing.name}.{suffix}": drawing
+        for drawing in drawings
+        if not drawing.skipped
+        for suffix in ("png", "svg")
+    }
+    for path, drawing in drawn.items():
+        drawing.save(path)
+    _forget_others(folder, {*written, *drawn})
     say("page")
     page = folder / "index.html"
     write_text(page, render(results, tables, drawings))
     return page
+
+
+def _forget_others(folder: Path, written: Collection[Path]) -> None:
+    """Delete what an earlier report has left, as a figure of images that may no longer be shown."""
+    for name, suffixes in (("tables", (".md", ".csv", ".tex")), ("figures", (".png", ".svg"))):
+        for path in (folder / name).glob("*"):
+            if path.suffix in suffixes and path not in written:
+                path.unlink()
 
 
 def render(results: Results, tables: list[Table], drawings: list[Drawing]) -> str:
@@ -152,11 +167,15 @@ def _verdicts(results: Results) -> list[tuple[str, str]]:
 def _failures(results: Results) -> list[tuple[str, str]]:
     """What has no numbers, and why."""
     found = [(f"unseen {name}", error) for name, error in results.unscored.items()]
+    misfits = results.misfits
+    found += [(f"{task.title}, not scored", reason) for task, reason in misfits.items()]
     for cell in results.failed:
         where = f"{cell.system} on {cell.data}, seed {cell.seed}"
         found.append((where, cell.error or cell.status))
     for cell in results.cells:
         for name, error in cell.unscored.items():
+            if Task(cell.data, name) in misfits:
+                continue
             found.append(
                 (f"{cell.system} trained on {cell.data}, seed {cell.seed}, scored on {name}", error)
             )
@@ -178,6 +197,9 @@ def _protocol(results: Results) -> dict[str, str]:
         "settings": ", ".join(map(str, settings)) or "those of each system",
         "empty masks": f"policy \N{LEFT DOUBLE QUOTATION MARK}{spec.get('empty_policy', 'one')}"
         "\N{RIGHT DOUBLE QUOTATION MARK}",
+        "metrics": "medseg's own definitions"
+        if results.convention == "default"
+        else f"as {results.convention} computes them (medseg evaluate --convention)",
         "medseg": ", ".join(versions),
     }
     return {name: fact for name, fact in facts.items() if fact}

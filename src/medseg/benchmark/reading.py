@@ -246,6 +246,21 @@ class Results:
         facts = {name: self.facts("unseen", name).get("error") for name in names}
         return {name: str(error) for name, error in facts.items() if error}
 
+    @property
+    def misfits(self) -> dict[Task, str]:
+        """What is not scored because its classes are not those trained on, with both."""
+        found = {}
+        for name in _names(self.spec, "unseen"):
+            said = self.facts("unseen", name).get("misfits")
+            for data, reason in said.items() if isinstance(said, dict) else ():
+                found[Task(str(data), name)] = str(reason)
+        return found
+
+    @property
+    def convention(self) -> str:
+        """By which the metrics were computed."""
+        return str(self.spec.get("convention", "default"))
+
     def facts(self, key: str, name: str) -> Mapping[str, Any]:
         """What the summary knows of a dataset of ``data`` or ``unseen``; empty if nothing."""
         of_key = self.summary.get(key)

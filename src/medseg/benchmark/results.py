@@ -75,6 +75,7 @@ def write_results(
             "folds": spec.folds,
             "settings": list(spec.settings),
             "empty_policy": spec.empty_policy,
+            "convention": spec.convention,
             "selection": "the epoch with the best validation Dice; the test part was opened once "
             "for each cell, at the end",
         },
@@ -101,6 +102,7 @@ def _facts(checked: Checked) -> dict[str, Any]:
         "cases": dict(checked.cases or {}),
         "leak": checked.leak,
         "error": checked.error or None,
+        "misfits": dict(checked.misfits),
     }
 
 
@@ -228,7 +230,7 @@ def _tests(spec: Spec, tables: Sequence[_Table]) -> list[dict[str, Any]]:
 def _failures(
     spec: Spec, records: Sequence[Mapping[str, Any]], checked: Mapping[str, Checked]
 ) -> list[dict[str, Any]]:
-    """Cells that failed and unseen data that could not be scored."""
+    """Cells that failed and unseen data that could not be scored, where that was not foreseen."""
     found = [
         {"system": r["system"], "data": r["data"], "seed": r["seed"], "error": r["error"]}
         for r in records
@@ -244,9 +246,10 @@ def _failures(
                     "error": checked[entry.name].error,
                 }
             )
+    misfits = {entry.name: checked[entry.name].misfits for entry in spec.unseen}
     for r in records:
         for name, each in r.get("unseen", {}).items():
-            if each["status"] != OK:
+            if each["status"] != OK and r["data"] not in misfits.get(name, ()):
                 found.append(
                     {"system": r["system"], "data": name, "seed": r["seed"], "error": each["error"]}
                 )

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from medseg.benchmark.cell import (
 from medseg.benchmark.check import Checked, check_spec
 from medseg.benchmark.efficiency import measure
 from medseg.benchmark.page import write_report
+from medseg.benchmark.places import names_of, seen_from, tidy, without_folders
 from medseg.benchmark.published import read_published
 from medseg.benchmark.results import write_results
 from medseg.benchmark.spec import DataEntry, Spec, SystemEntry, parse_spec, read_yaml
@@ -166,7 +167,8 @@ def run(
     Args:
         spec: a `Spec`, its values, or a YAML file of them.
         output: the folder of results.
-        published: a YAML file of published numbers to be set beside these.
+        published: a YAML file of published numbers to be set beside these; kept in ``output`` and
+            taken from there when none is given.
         workers: cells at a time; default: one for each GPU, or 1.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         keep: keep the checkpoints of finished cells.
@@ -189,6 +191,9 @@ def run(
         spec = parse_spec(read_yaml(path), where=str(path), base=path.parent, check_hashes=not own)
     elif not isinstance(spec, Spec):
         spec = parse_spec(spec)
+    kept_numbers = folder / "published.yaml"
+    if published is None and kept_numbers.is_file():
+        published = kept_numbers
     literature = read_published(Path(published)) if published is not None else None
     slots = _slots(device, workers)
     with _locked(folder):
@@ -197,9 +202,16 @@ def run(
         _check_folder(folder, spec, cells)
         spec, checked, overlaps = check_spec(spec, console)
         _check_folder(folder, spec, cells)
+        names = names_of(folder, spec)
+        checked = {
+            name: replace(each, error=without_folders(each.error, names))
+            for name, each in checked.items()
+        }
         _write_splits(folder, checked, cells)
         _forget_changed(folder, spec, cells)
         spec.save(folder / "spec.yaml")
+        if published is not None:
+            write_text(kept_numbers, Path(published).read_text(encoding="utf-8"))
         # The entries now carry their hashes.
         cells = cells_of(spec, folder)
         for cell in cells:
@@ -208,13 +220,17 @@ def run(
                 job = _job(cell, spec, folder, checked, device, keep, cache_limit)
                 cell.folder.mkdir(parents=True, exist_ok=True)
                 write_record(cell.folder, failed(job, error))
-        _run_cells(
-            cells,
-            lambda cell: _job(cell, spec, folder, checked, device, keep, cache_limit),
-            checked,
-            slots,
-            console,
-        )
+        try:
+            _run_cells(
+                cells,
+                lambda cell: _job(cell, spec, folder, checked, device, keep, cache_limit),
+                checked,
+                slots,
+                console,
+            )
+        finally:
+            for cell in cells:
+                tidy(cell.folder, names)
         if not keep:
             shutil.rmtree(folder / "cache", ignore_errors=True)
         records = tuple(record for cell in cells if (record := cell.record()) is not None)
@@ -264,28 +280,34 @@ def _job(
     data = checked[cell.data.name]
     trained_on = {entry.name for entry in spec.data}
 
-    def target(entry: DataEntry) -> Target:
+    def target(entry: DataEntry, only: str | None = None) -> Target:
+        path = seen_from(folder, entry.path)
+        return Target(entry.name, path, entry.layout, entry.group_pattern, only)
+
+    def unseen(entry: DataEntry) -> Target:
         # What is trained on elsewhere is scored on its test part, as it is there.
-        own = str(_split_file(folder, entry.name)) if entry.name in trained_on else None
-        return Target(entry.name, entry.path, entry.layout, entry.group_pattern, own)
+        return target(entry, _split_name(entry.name) if entry.name in trained_on else None)
 
     return Job(
         system=cell.system.name,
-        network=cell.system.system,
+        network=seen_from(folder, cell.system.system),
         settings=(*spec.settings, *cell.system.settings),
-        data=Target(cell.data.name, cell.data.path, cell.data.layout, cell.data.group_pattern),
-        split=str(_split_file(folder, cell.data.name)),
+        data=target(cell.data),
+        split=_split_name(cell.data.name),
         fold=None if cell.fold is None else cell.fold % data.folds,
         seed=cell.seed,
         unseen=tuple(
-            target(entry)
+            unseen(entry)
             for entry in spec.unseen
-            if entry.name != cell.data.name and not checked[entry.name].error
+            if entry.name != cell.data.name
+            and not checked[entry.name].error
+            and cell.data.name not in checked[entry.name].misfits
         ),
         metrics=spec.metrics,
         empty_policy=spec.empty_policy,
+        convention=spec.convention,
         device=device,
-        cache=str((folder / "cache").absolute()),
+        cache="cache",
         cache_limit=cache_limit,
         data_hash=data.hash,
         keep=keep,
@@ -351,8 +373,9 @@ _OWN = {".lock", "splits"}
 
 
 def _identity(key: str, entry: dict[str, Any], rested: set[tuple[str, str]]) -> dict[str, Any]:
-    """An entry without what may differ: where a file lies is not what it holds."""
-    elsewhere = {"path", "split"}
+    """An entry without what may differ: where a file lies, and whether it is shown, is not what
+    it holds."""
+    elsewhere = {"path", "split", "show"}
     if str(entry.get("system", "")).endswith(".py"):
         elsewhere = {"system"}
     same = {name: value for name, value in entry.items() if name not in elsewhere}
@@ -370,7 +393,7 @@ def _alike(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
 
 def _write_splits(folder: Path, checked: Mapping[str, Checked], cells: list[Cell]) -> None:
     for name, data in checked.items():
-        path = _split_file(folder, name)
+        path = folder / _split_name(name)
         if not data.split or (path.is_file() and path.read_text(encoding="utf-8") == data.split):
             continue
         mine = [cell for cell in cells if cell.data.name == name]
@@ -385,8 +408,8 @@ def _write_splits(folder: Path, checked: Mapping[str, Checked], cells: list[Cell
         write_text(path, data.split)
 
 
-def _split_file(folder: Path, name: str) -> Path:
-    return folder / "splits" / f"{name}.csv"
+def _split_name(name: str) -> str:
+    return f"splits/{name}.csv"
 
 
 def _forget_changed(folder: Path, spec: Spec, cells: list[Cell]) -> None:
@@ -545,7 +568,8 @@ class _Children:
             (cell.folder / "cell.json").unlink()
         job.save(cell.folder / "job.json")
         log = cell.folder / "log.txt"
-        command = [sys.executable, "-m", "medseg.benchmark.cell", str(cell.folder)]
+        out, place = cell.folder.parents[3].absolute(), Path(*cell.folder.parts[-4:])
+        command = [sys.executable, "-m", "medseg.benchmark.cell", str(out), str(place)]
         with log.open("ab") as output:
             with self._lock:
                 if self._stopping:
@@ -556,7 +580,8 @@ class _Children:
                     stdin=subprocess.PIPE,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    env={**os.environ, **slot},
+                    # Wide enough for a path to stay in one line.
+                    env={**os.environ, "COLUMNS": "1000", **slot},
                     # ctrl-C reaches this process, which passes it on.
                     start_new_session=True,
                 )
@@ -573,7 +598,7 @@ class _Children:
             return record
         if code == STOPPED_CODE or self._stopping:
             return None
-        record = failed(job, f"{_ending(code)}; see {log}")
+        record = failed(job, f"{_ending(code)}; see {(place / 'log.txt').as_posix()}")
         write_record(cell.folder, record)
         return record
 

@@ -12,11 +12,13 @@ import yaml
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from medseg import systems
+from medseg.benchmark.places import seen_from
 from medseg.data import registry
 from medseg.data.source import file_sha256
 from medseg.engine.run import make_recipe
 from medseg.errors import MedsegError, RecipeError, nearest
 from medseg.files import write_text
+from medseg.metrics.conventions import CONVENTIONS
 from medseg.metrics.panel import DEFAULT_METRICS, METRICS, EmptyPolicy
 from medseg.recipe import Recipe, Section, apply_settings, parse_recipe
 
@@ -77,6 +79,8 @@ class DataEntry(_Named):
     """Regular expression that finds the patient in a case id."""
     split: str | None = None
     """A CSV of `medseg data split`; None takes the published split, or else draws one."""
+    show: bool = True
+    """Whether the report may show its images: patients and licences may forbid it."""
     hash: str | None = None
     """Of the content of all images and masks. Data of another hash are refused."""
 
@@ -108,6 +112,8 @@ class Spec(Section):
     metrics: tuple[str, ...] = DEFAULT_METRICS
     empty_policy: EmptyPolicy = "one"
     """What a case is worth where truth and prediction of a class are both empty."""
+    convention: str = "default"
+    """Whose way of computing the metrics (`medseg evaluate --convention`)."""
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -130,7 +136,8 @@ class Spec(Section):
                     raise ValueError(f"{key}: two are called {name!r}; give them a name each")
         trained_on = {entry.name: entry for entry in self.data}
         for entry in self.unseen:
-            if entry.name in trained_on and entry != trained_on[entry.name]:
+            same = trained_on.get(entry.name)
+            if same is not None and entry.model_copy(update={"show": same.show}) != same:
                 raise ValueError(
                     f"unseen: {entry.name!r} is also the name of other data; give it another"
                 )
@@ -161,8 +168,16 @@ class Spec(Section):
         return self.model_dump(mode="json", by_alias=True)
 
     def save(self, path: Path) -> None:
-        """Write as YAML, atomically; what is written can be given to `medseg benchmark`."""
-        write_text(path, yaml.safe_dump(self.dump(), sort_keys=False, allow_unicode=True))
+        """Write as YAML, atomically; what is written can be given to `medseg benchmark`.
+
+        Paths start at the file's folder, where they lie on its drive.
+        """
+        values = self.dump()
+        for entry in (*values["systems"], *values["data"], *values["unseen"]):
+            for key in ("system", "path", "split"):
+                if entry.get(key) is not None:
+                    entry[key] = seen_from(path.parent, entry[key])
+        write_text(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -225,6 +240,12 @@ def parse_spec(
     except ValidationError as error:
         raise _refusal(error, where) from error
     _check_metrics(spec.metrics, where)
+    if spec.convention not in CONVENTIONS:
+        raise MedsegError(
+            f"{where}: convention",
+            f"there is no convention {spec.convention!r}",
+            nearest(spec.convention, CONVENTIONS),
+        )
     _check_settings(spec.settings, f"{where}: set", _NOT_FOR_ALL)
     for system in spec.systems:
         _check_settings(system.settings, f"{where}: {system.name}: set", _NOT_FOR_ONE)
@@ -255,7 +276,8 @@ def _system(given: Any, base: Path, where: str) -> Any:
         path = base / system
         if not path.is_file():
             raise MedsegError(f"{where}: {system}", "there is no such file", f"It is not {path}")
-        entry["system"] = str(path.absolute())
+        # The name of a link says more than that of the file behind it.
+        entry["system"] = str(path.parent.resolve() / path.name)
     elif system not in systems.names():
         raise MedsegError(where, f"there is no system {system!r}", nearest(system, systems.names()))
     entry.setdefault("name", _safe(Path(system).stem))

@@ -84,6 +84,7 @@ def overview(results: Results) -> Table:
             "Holm-corrected over all pairs). The best mean is bold where it was tested; it is "
             "better than another only where that one's p is small. Rank: mean over the test "
             "parts; 1 is best, and a system without a score there is last."
+            f"{_by_convention(results)}"
         ),
         head=("System", "Mean rank", *(task.title for task in tasks)),
         rows=tuple(rows),
@@ -140,7 +141,7 @@ def scores(results: Results, task: Task) -> Table:
         name=f"scores-{task.file}",
         caption=(
             f"{task.title}: mean over {' or '.join(sorted(counts)) or 'no cases'}, of the mean "
-            f"over seeds of each (95 % BCa interval).{lower}{seen}"
+            f"over seeds of each (95 % BCa interval).{lower}{_by_convention(results)}{seen}"
         ),
         head=("System", *map(metric_title, results.metrics), "Failures", "Seeds"),
         rows=tuple(rows),
@@ -148,6 +149,13 @@ def scores(results: Results, task: Task) -> Table:
         columns=_SCORE_COLUMNS,
         records=tuple(records),
     )
+
+
+def _by_convention(results: Results) -> str:
+    """A sentence for a caption; numbers of different conventions do not compare."""
+    if results.convention == "default":
+        return " Metrics are defined as medseg does by default."
+    return f" Metrics are computed as {results.convention} does."
 
 
 def pairs(results: Results) -> Table:

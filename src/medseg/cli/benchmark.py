@@ -53,13 +53,21 @@ def benchmark(
     metrics: Annotated[
         str | None, typer.Option(help="Names of metrics, with commas [those of evaluate].")
     ] = None,
+    convention: Annotated[
+        str | None,
+        typer.Option(
+            help="Compute metrics as another program does: monai, deepmind, nnunet, medpy, pranet."
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any recipe key, for all systems.", metavar="KEY=VALUE"),
     ] = None,
     compare: Annotated[
         Path | None,
-        typer.Option(help="A YAML file of published numbers, to be shown beside the results."),
+        typer.Option(
+            help="A YAML file of published numbers, to be shown beside the results; remembered."
+        ),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Cells at a time [one for each GPU, else 1].")
@@ -112,6 +120,7 @@ def benchmark(
         "metrics": _listed(metrics),
         "seeds": _seeds(seeds),
         "folds": folds or None,
+        "convention": convention,
     }
     missing = [key for key in ("systems", "data") if not given[key] and not values.get(key)]
     if missing:
