@@ -70,7 +70,7 @@ def _probability_of(key: str) -> str:
 
 def _shown(value: Any) -> str:
     """A default as it is written in YAML."""
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) and value else json.dumps(value)
 
 
 def _allowed(schema: Schema) -> str:

@@ -128,6 +128,15 @@ class PredictSettings(Section):
 
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Foreground probability, binary tasks only; other tasks take the most probable class."""
+    keep_largest: bool = False
+    """Of each class only the largest component stays; pixels that touch at a corner are one."""
+    min_pixels: Annotated[int, Field(ge=0)] = 0
+    """Smaller components become background."""
+    golden: Annotated[int, Field(ge=0, le=100)] = 3
+    """Validation images stored in the model, with their masks, so that an export can be proved;
+    they are real images: 0 stores none."""
+    licence: str = ""
+    """Under which the model may be passed on, e.g. CC-BY-4.0; the model and its card state it."""
 
 
 class Recipe(Section):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -15,8 +14,6 @@ from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 from rich.console import Console
 from rich.markup import escape
-from safetensors.torch import save as to_safetensors
-from torch import nn
 
 from medseg.data.cache import CaseCache
 from medseg.data.fingerprint import take_fingerprint
@@ -27,15 +24,15 @@ from medseg.engine.device import (
     keep_freed_memory,
     return_freed_memory,
 )
+from medseg.engine.finish import write_model
 from medseg.engine.loop import Interrupted, TrainingLoop
 from medseg.engine.openings import read_openings
 from medseg.engine.plan import Plan, make_plan
-from medseg.engine.prepare import Material, Rows, prepare, rows_of
+from medseg.engine.prepare import Material, prepare, rows_of
 from medseg.engine.progress import TrainingProgress, counting_bar
 from medseg.engine.run import Run, free_folder, make_recipe, recipe_of_run
 from medseg.errors import MedsegError, RecipeError, plural
 from medseg.files import write_text
-from medseg.inference.bundle import Manifest, Preprocessing, StoredLabel, StoredRegion, write_bundle
 from medseg.methods.method import Method
 from medseg.methods.supervised import Supervised
 from medseg.models import create_model
@@ -200,7 +197,9 @@ def train(
             ) from None
     run = Run(folder, recipe, state.best_dice, state.epoch)
     if accelerator.is_main_process:
-        _write_model(run, material, cache, rows, loop.best_network())
+        write_model(
+            run, material, cache, rows, loop.best_network(), device=loop.device, console=console
+        )
     accelerator.wait_for_everyone()
     del loop
     return_freed_memory()
@@ -393,6 +392,12 @@ def _announce(
         ),
         "run": str(folder),
     }
+    golden = min(recipe.predict.golden, len(material.parts["val"]))
+    if golden:
+        lines["golden"] = (
+            f"{plural(golden, 'validation image')} will be part of the model file; "
+            "--set predict.golden=0 leaves them out"
+        )
     size = plan.choices["data.image_size"]
     if size.auto:
         lines["plan"] = f"{size.value} px: {size.reason}"
@@ -403,38 +408,3 @@ def _announce(
             f"[bold]{'resumed':9}[/]at epoch {loop.state.epoch + 1}, step {loop.state.step}",
             highlight=False,
         )
-
-
-def _write_model(
-    run: Run, material: Material, cache: CaseCache, rows: Rows, network: nn.Module
-) -> None:
-    recipe = run.recipe
-    # Cloned because weights may be tied, which safetensors refuses.
-    weights = to_safetensors(
-        {k: v.clone(memory_format=torch.contiguous_format) for k, v in network.state_dict().items()}
-    )
-    images = material.image_hashes()
-    manifest = Manifest(
-        system=recipe.system,
-        network=json.loads(json.dumps(recipe.network)),
-        num_classes=material.labels.num_classes,
-        labels=tuple(StoredLabel(name=x.name, value=x.value) for x in material.labels.labels),
-        rgb=material.labels.rgb,
-        ignore=material.labels.ignore,
-        regions=tuple(
-            StoredRegion(name=x.name, classes=x.classes) for x in material.labels.regions
-        ),
-        preprocessing=Preprocessing(
-            image_size=recipe.data.pixels,
-            channels=material.channels,
-            mean=rows.mean,
-            std=rows.std,
-        ),
-        threshold=recipe.predict.threshold,
-        recipe=recipe.model_dump(mode="json"),
-        data=material.facts(cache) | {"seen": sorted(images[case] for case in cache.ids)},
-        scores={"val_dice": run.val_dice},
-        parameters=sum(p.numel() for p in network.parameters()),
-        weights_sha256=hashlib.sha256(weights).hexdigest(),
-    )
-    write_bundle(run.bundle, manifest, weights)

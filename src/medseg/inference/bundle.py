@@ -34,6 +34,7 @@ WEIGHTS = "weights.safetensors"
 CARD = "card.md"
 GRAPH = "model.onnx"
 MAX_MANIFEST_BYTES = 16_000_000
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 
 
 class Preprocessing(BaseModel):
@@ -120,7 +121,7 @@ class Manifest(BaseModel):
     regions: tuple[StoredRegion, ...] = ()
     """What is scored, where that is not each foreground class."""
     preprocessing: Preprocessing
-    temperature: float = Field(default=1.0, gt=0)
+    temperature: float = Field(default=1.0, ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE)
     """Logits are divided by it, so that probabilities are calibrated on the validation part."""
     threshold: float = Field(default=0.5, gt=0, lt=1)
     postprocessing: Postprocessing = Postprocessing()
@@ -202,16 +203,12 @@ def write_bundle(
         members[CARD] = card.encode()
     if graph is not None:
         members[GRAPH] = graph
-    cases = []
     for number, case in enumerate(golden):
-        image, classes = _to_npy(case.image), _to_npy(case.classes)
-        members |= {_image_of(str(number)): image, _mask_of(str(number)): classes}
-        cases.append(
-            GoldenCase(name=str(number), image_sha256=_sha256(image), mask_sha256=_sha256(classes))
-        )
+        members[_image_of(str(number))] = _to_npy(case.image)
+        members[_mask_of(str(number))] = _to_npy(case.classes)
     manifest = manifest.model_copy(
         update={
-            "golden": tuple(cases),
+            "golden": stored_golden(golden),
             "graph_sha256": None if graph is None else _sha256(graph),
         }
     )
@@ -220,6 +217,18 @@ def write_bundle(
         for name, data in members.items():
             archive.writestr(zipfile.ZipInfo(name), data)
     return manifest
+
+
+def stored_golden(golden: Sequence[Golden]) -> tuple[GoldenCase, ...]:
+    """What the manifest of a bundle says of its golden cases."""
+    return tuple(
+        GoldenCase(
+            name=str(number),
+            image_sha256=_sha256(_to_npy(case.image)),
+            mask_sha256=_sha256(_to_npy(case.classes)),
+        )
+        for number, case in enumerate(golden)
+    )
 
 
 def read_manifest(path: Path) -> Manifest:
