@@ -31,6 +31,9 @@ IMAGE, MASK, PROBABILITIES = "image", "mask", "probabilities"
 """Of the graph: ``(N, H, W, C)`` uint8 to ``(N, H, W)`` uint8 class indices and ``(N, K, H, W)``
 float32."""
 
+Signature = dict[str, tuple[str, list[int | None]]]
+"""Type and shape by name; None is any number."""
+
 BAKED_IN = ("num_classes", "preprocessing", "temperature", "threshold", "weights_sha256")
 """What a manifest says that a graph has as numbers of its own."""
 
@@ -63,7 +66,7 @@ class OnnxModel(Predictor):
         with _told(source):
             read_metadata(graph)
             self.session = open_session(graph, threads=threads)
-        self._check_signature()
+            self._check_signature()
 
     def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return to_channels(image, self.manifest.preprocessing.channels)
@@ -111,8 +114,8 @@ class OnnxModel(Predictor):
     def _check_signature(self) -> None:
         """Inputs and outputs by name, type and shape."""
         classes, channels = self.manifest.num_classes, self.manifest.preprocessing.channels
-        image = {IMAGE: ("tensor(uint8)", [None, None, None, channels])}
-        answer = {
+        image: Signature = {IMAGE: ("tensor(uint8)", [None, None, None, channels])}
+        answer: Signature = {
             MASK: ("tensor(uint8)", [None, None, None]),
             PROBABILITIES: ("tensor(float)", [None, classes, None, None]),
         }
@@ -154,7 +157,11 @@ def open_session(graph: bytes, *, threads: int | None = None) -> Any:
     options.inter_op_num_threads = 1
     # What goes wrong is raised, too, and said once.
     options.log_severity_level = 4
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    # Never what else the bytes could be taken for.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    return onnxruntime.InferenceSession(
+        graph, options, providers=["CPUExecutionProvider"], enable_fallback=0
+    )
 
 
 def _threads_of_environment() -> int:
