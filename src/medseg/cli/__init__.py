@@ -17,8 +17,10 @@ from medseg.cli import (
     doctor,
     evaluate,
     explain,
+    export,
     info,
     predict,
+    serve,
     systems,
     train,
 )
@@ -57,6 +59,8 @@ app.command("train")(train.train)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
 app.command("explain")(explain.explain)
+app.command("export")(export.export)
+app.command("serve")(serve.serve)
 app.command("benchmark")(benchmark.benchmark)
 app.command("compare")(compare.compare)
 app.add_typer(data.app, name="data")

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import math
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medseg.errors import MedsegError, ModelError
 from medseg.inference.bundle import Manifest
 from medseg.inference.network import Model
 from medseg.inference.runtime import IMAGE, MASK, METADATA, PROBABILITIES
 
-OPSET = 18
-"""The first with antialiased resizing."""
+OPSETS = range(18, 26)
+"""18 is the first with antialiased resizing, 25 the last that PyTorch's exporter writes."""
 
 
 class FileToMask(nn.Module):
@@ -57,30 +60,106 @@ class FileToMask(nn.Module):
         return logits.argmax(dim=1).to(torch.uint8), logits.softmax(dim=1)
 
 
-def to_onnx(model: Model, manifest: Manifest | None = None, *, opset: int = OPSET) -> bytes:
+def to_onnx(model: Model, manifest: Manifest | None = None, *, opset: int = OPSETS[0]) -> bytes:
     """``model`` as an ONNX graph of any batch, height and width.
 
     Args:
         model: on the CPU.
         manifest: to be stored in the file; default: that of ``model``.
-        opset: of ONNX, at least 18.
+        opset: of ONNX, one of :data:`OPSETS`.
+
+    Raises:
+        MedsegError: another opset.
+        ModelError: the network does something that ONNX, or this opset, cannot say.
     """
+    check_opset(opset)
     manifest = manifest or model.manifest
     wrapped = FileToMask(model).eval()
-    example = torch.zeros(2, 24, 40, manifest.preprocessing.channels, dtype=torch.uint8)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        program: Any = torch.onnx.export(
-            wrapped,
-            (example,),
-            dynamo=True,
-            input_names=[IMAGE],
-            output_names=[MASK, PROBABILITIES],
-            dynamic_shapes=({0: "batch", 1: "height", 2: "width"},),
-            opset_version=opset,
-            verbose=False,
+    try:
+        with quiet():
+            program: Any = torch.onnx.export(
+                wrapped,
+                (example(manifest),),
+                dynamo=True,
+                input_names=[IMAGE],
+                output_names=[MASK, PROBABILITIES],
+                dynamic_shapes=({0: "batch", 1: "height", 2: "width"},),
+                opset_version=opset,
+                verbose=False,
+            )
+        proto = program.model_proto
+    except Exception as error:  # whatever a network of the user's own makes the exporter raise
+        raise ModelError(
+            manifest.system, f"it cannot be exported to ONNX ({first_line(error)})",
+            "Try another --opset, or --format torchscript",
+        ) from error  # fmt: skip
+    (written,) = (each.version for each in proto.opset_import if each.domain in ("", "ai.onnx"))
+    if written != opset:
+        raise ModelError(
+            f"--opset {opset}", f"{manifest.system} needs opset {written}", f"Use --opset {written}"
         )
-    proto = program.model_proto
     entry = proto.metadata_props.add()
     entry.key, entry.value = METADATA, manifest.model_dump_json()
     return bytes(proto.SerializeToString())
+
+
+def network_to_onnx(network: nn.Module, images: Tensor) -> bytes:
+    """A network by itself, from ``images`` (B, C, H, W) to logits, for images of their size only.
+
+    Raises:
+        ModelError: the network does something that ONNX cannot say.
+    """
+    try:
+        with quiet():
+            program: Any = torch.onnx.export(
+                network.eval(),
+                (images,),
+                dynamo=True,
+                input_names=[IMAGE],
+                output_names=["logits"],
+                opset_version=OPSETS[0],
+                verbose=False,
+            )
+        return bytes(program.model_proto.SerializeToString())
+    except Exception as error:
+        raise ModelError(
+            type(network).__name__,
+            f"it cannot be exported to ONNX ({first_line(error)})",
+            "See what its forward does",
+        ) from error
+
+
+def check_opset(opset: int) -> None:
+    """Raise a MedsegError unless ``opset`` is one of :data:`OPSETS`."""
+    if opset not in OPSETS:
+        found = "has no antialiased resizing" if opset < OPSETS[0] else "is not known to PyTorch"
+        raise MedsegError(
+            f"--opset {opset}", f"it {found}", f"Use one from {OPSETS[0]} to {OPSETS[-1]}"
+        )
+
+
+def example(manifest: Manifest) -> Tensor:
+    """Two black images ``(2, 24, 40, C)``; no two of the axes that may vary are alike."""
+    return torch.zeros(2, 24, 40, manifest.preprocessing.channels, dtype=torch.uint8)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Nothing of what exporters print, log and warn of reaches the user."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def first_line(error: Exception) -> str:
+    """What ``error`` says, in a line."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

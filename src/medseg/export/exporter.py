@@ -1,0 +1,398 @@
+"""From a trained model to a file for another engine: what `medseg export` does."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from medseg.data.layouts import open_dataset
+from medseg.errors import MedsegError, ModelError, nearest, plural
+from medseg.export.formats import (
+    SUFFIXES,
+    Format,
+    check_installed,
+    cores,
+    open_artefact,
+    write_openvino,
+    write_torchscript,
+)
+from medseg.export.graph import OPSETS, check_opset, to_onnx
+from medseg.export.measure import Cost, measure
+from medseg.export.parity import check_parity, check_shapes, decided, synthetic_cases
+from medseg.export.quantise import quantise
+from medseg.export.validation import Validation, no_split, open_validation
+from medseg.files import atomic_path, write_text
+from medseg.inference.bundle import (
+    SUFFIX,
+    Golden,
+    Postprocessing,
+    find_bundle,
+    read_bundle,
+    read_card,
+    read_golden,
+    write_bundle,
+)
+from medseg.inference.network import PICKLES, Model, load_network
+
+DICE_BUDGET = 0.5
+"""Points of validation Dice that 8 bits may cost."""
+
+ENGINES: dict[Format, str] = {
+    "onnx": "ONNX Runtime",
+    "openvino": "OpenVINO",
+    "torchscript": "TorchScript",
+    "web": "web page",
+}
+
+HEAD = ("Engine", "Size, MB", "Time, ms", "Peak memory, MB", "Validation Dice")
+
+_CASES_OF_DATA = 3
+_CANDIDATES = 12
+
+
+@dataclass(frozen=True)
+class Row:
+    """A way of computing the model.
+
+    Attributes:
+        name: of engine and precision.
+        size_mb: of its files, in 10^6 bytes.
+        cost: on this machine.
+        dice: of the validation part, in points; None where it was not measured.
+    """
+
+    name: str
+    size_mb: float
+    cost: Cost
+    dice: float | None
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written, and what is known of it.
+
+    Attributes:
+        output: the file or folder.
+        proof: of what the masks were compared on.
+        rows: PyTorch first.
+        size: height and width of the image that was timed.
+        threads: that computed it.
+        notes: what a user should know besides.
+    """
+
+    output: Path
+    proof: str
+    rows: tuple[Row, ...]
+    size: tuple[int, int]
+    threads: int
+    notes: tuple[str, ...]
+
+
+def export(
+    model: str | Path,
+    output: str | Path,
+    *,
+    format: Format,  # noqa: A002
+    int8: bool = False,
+    opset: int | None = None,
+    dice_budget: float | None = None,
+    data: str | Path | None = None,
+    layout: str = "auto",
+    single_file: bool = False,
+    system: str | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Export:
+    """Write a model for another engine, once it is proven to give the same masks.
+
+    The file is opened as its user will open it and must give the golden cases' masks to the pixel;
+    quantised, it must keep the validation Dice. Where it does not, nothing is written.
+
+    Args:
+        model: a run folder or a bundle.
+        output: ``.onnx`` or ``.medseg`` for ONNX, ``.xml`` for OpenVINO (with a ``.bin`` beside
+            it), ``.pt`` for TorchScript, a new folder for a web page, ``.html`` for one in a file.
+        format: of the file.
+        int8: convolutions in 8 bits; needs ``data``.
+        opset: of ONNX, 18 to 25; default 18.
+        dice_budget: points of validation Dice that 8 bits may cost; default 0.5.
+        data: the dataset that the model was trained on. Its validation part is scored, its
+            training part calibrates 8 bits, and a bundle without golden cases is proven on it.
+        layout: how ``data`` lies on disk, where it cannot be recognised.
+        single_file: the web page as one file.
+        system: for a bundle whose network came from a Python file: that file.
+        progress: called with a line before each step.
+
+    Raises:
+        MedsegError: an option that does not fit, or a module that is not installed.
+        ModelError: the model cannot be exported, or its masks differ.
+    """
+    model, output = Path(model), Path(output)
+    _check_options(output, format, int8, opset, dice_budget, data, single_file)
+    check_installed(format)
+    source = find_bundle(model)
+    if source.suffix.lower() in PICKLES:
+        raise ModelError(
+            source, "a state dict has neither labels nor pre-processing to be exported with it",
+            "Name a run or a .medseg file",
+        )  # fmt: skip
+    reference = load_network(source, device="cpu", system=system)
+    validation, notes = None, []
+    if data is not None:
+        validation = _validation(Path(data), model, layout, needed=int8)
+        if validation is None:
+            notes.append(f"Validation Dice was not measured: {no_split(Path(data), model).found}.")
+    dataset = None if data is None else Path(data)
+    cases, proof = _proof(reference, source, dataset, validation, layout)
+    with tempfile.TemporaryDirectory(prefix="medseg-export-") as scratch:
+
+        def write(graph: bytes | None, precision: str) -> Made:
+            folder = Path(scratch) / precision
+            folder.mkdir()
+            return _write(format, graph, reference, source, folder / output.name)
+
+        graph = None
+        if format != "torchscript":
+            progress("exporting the graph")
+            graph = to_onnx(reference, opset=opset or OPSETS[0])
+        progress("writing the file")
+        made = {"fp32": write(graph, "fp32")}
+        progress(f"comparing masks on {proof}")
+        artefact = open_artefact(made["fp32"].runs)
+        check_parity(artefact, cases, str(output), reference)
+        check_shapes(artefact, str(output))
+        if graph is not None and validation is not None and int8:
+            progress("quantising to 8 bits")
+            images = validation.calibration_images(reference.max_pixels)
+            made["int8"] = write(quantise(graph, reference.manifest, images), "int8")
+            check_shapes(open_artefact(made["int8"].runs), str(output))
+        scores: list[float | None] = [None] * (1 + len(made))
+        if validation is not None:
+            progress(f"scoring {plural(len(validation.cases), 'validation case')}")
+            predictors = [reference, *(open_artefact(x.runs).predictor for x in made.values())]
+            scores = [validation.dice(predictor) for predictor in predictors]
+        if int8:
+            _check_budget(output, scores, DICE_BUDGET if dice_budget is None else dice_budget)
+        progress("measuring time and memory")
+        image, threads = cases[0].image, cores()
+        rows = [
+            Row(
+                "PyTorch",
+                source.stat().st_size / 1e6,
+                measure(source, image, threads=threads, weights=True, system=system),
+                scores[0],
+            )
+        ]
+        rows += [
+            Row(f"{ENGINES[format]}, {precision}", each.size / 1e6,
+                measure(each.runs, image, threads=threads), dice)
+            for (precision, each), dice in zip(made.items(), scores[1:], strict=True)
+        ]  # fmt: skip
+        made["int8" if int8 else "fp32"].move(output)
+    if reference.manifest.postprocessing != Postprocessing():
+        notes.append(
+            "Components are cleaned by medseg after the graph; another program must do so itself, "
+            "by the rules under `postprocessing` in the manifest that the file holds."
+        )
+    size = (image.shape[0], image.shape[1])
+    done = Export(output, proof, tuple(rows), size, threads, tuple(notes))
+    write_text(output.with_name(f"{output.name}.md"), markdown(done))
+    return done
+
+
+def _check_options(
+    output: Path,
+    format: Format,  # noqa: A002
+    int8: bool,
+    opset: int | None,
+    dice_budget: float | None,
+    data: str | Path | None,
+    single_file: bool,
+) -> None:
+    if format not in SUFFIXES:
+        raise MedsegError(
+            f"--format {format}", "there is no such format", nearest(format, SUFFIXES)
+        )
+    suffixes = SUFFIXES[format]
+    if format == "web":
+        suffixes = suffixes[1:] if single_file else suffixes[:1]
+    if output.suffix.lower() not in suffixes or (format == "web" and output.is_file()):
+        wanted = " or ".join(suffixes).strip() or "a new folder"
+        raise MedsegError(
+            f"-o {output}", f"it is not a name for --format {format}", f"Name {wanted}"
+        )
+    if output.is_dir() and (suffixes != ("",) or any(output.iterdir())):
+        raise MedsegError(f"-o {output}", "it is a folder that holds files", "Choose another name")
+    if opset is not None:
+        if format not in ("onnx", "web"):
+            raise MedsegError(
+                f"--opset {opset}", f"--format {format} has no opset", "Leave --opset out"
+            )
+        check_opset(opset)
+    if single_file and format != "web":
+        raise MedsegError("--single-file", "it is for --format web", "Leave it out")
+    if dice_budget is not None and not (int8 and 0 <= dice_budget <= 100):
+        raise MedsegError(
+            f"--dice-budget {dice_budget:g}", "it is what --int8 may cost, in points of Dice",
+            "Give 0 to 100 with --int8, or leave it out",
+        )  # fmt: skip
+    if not int8:
+        return
+    if format == "torchscript" or output.suffix.lower() == SUFFIX:
+        raise MedsegError(
+            "--int8", f"{output.suffix} files hold the model in full precision",
+            "Export to .onnx, or with --format openvino or web",
+        )  # fmt: skip
+    if data is None:
+        raise MedsegError(
+            "--int8", "it is calibrated on training images and measured on validation images",
+            "Give the dataset with --data",
+        )  # fmt: skip
+
+
+def _validation(data: Path, model: Path, layout: str, *, needed: bool) -> Validation | None:
+    """The validation part, or None where the split is not known and not ``needed``."""
+    open_dataset(data, layout=layout)  # an unreadable one is an error in any case
+    try:
+        return open_validation(data, model, layout=layout)
+    except MedsegError:
+        if needed:
+            raise no_split(data, model) from None
+        return None
+
+
+def _proof(
+    reference: Model, source: Path, data: Path | None, validation: Validation | None, layout: str
+) -> tuple[tuple[Golden, ...], str]:
+    """The cases on which masks are compared, and what to call them."""
+    golden = read_golden(source)
+    if golden:
+        return golden, f"{plural(len(golden), 'golden case')} of the model"
+    if data is None:
+        synthetic = synthetic_cases(reference)
+        return synthetic, f"{len(synthetic)} synthetic images, as the model has no golden cases"
+    cases = open_dataset(data, layout=layout).cases if validation is None else validation.cases
+    images = (
+        case.image.read_image(max_pixels=reference.max_pixels) for case in cases[:_CANDIDATES]
+    )
+    found = tuple(decided(reference, images, _CASES_OF_DATA))
+    if not found:
+        raise MedsegError(f"--data {data}", "it holds no images", "Name a dataset with images")
+    return found, f"{plural(len(found), 'image')} of {data}, as the model has no golden cases"
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was written, before it is moved to where it belongs.
+
+    Attributes:
+        path: the file or folder.
+        runs: the file that an engine opens; of a page, the graph in it.
+    """
+
+    path: Path
+    runs: Path
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        if self.path.is_dir():
+            return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+        return sum(file.stat().st_size for file in self._files)
+
+    @property
+    def _files(self) -> tuple[Path, ...]:
+        weights = self.path.with_suffix(".bin")
+        return (weights, self.path) if self.path.suffix == ".xml" else (self.path,)
+
+    def move(self, output: Path) -> None:
+        """Put it at ``output``, whole or not at all."""
+        if not self.path.is_dir():
+            with ExitStack() as stack:
+                for file in self._files:
+                    part = stack.enter_context(atomic_path(output.with_suffix(file.suffix)))
+                    shutil.copyfile(file, part)
+            return
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".medseg-", dir=output.parent) as beside:
+            copied = shutil.copytree(self.path, Path(beside) / output.name)
+            if output.is_dir():
+                output.rmdir()
+            copied.rename(output)
+
+
+def _write(
+    format: Format,  # noqa: A002
+    graph: bytes | None,
+    reference: Model,
+    source: Path,
+    path: Path,
+) -> Made:
+    manifest = reference.manifest
+    if graph is None:
+        write_torchscript(reference, manifest, path)
+        return Made(path, path)
+    if format == "web":
+        from medseg.export.web import write_page
+
+        runs = path.parent / "graph.onnx"
+        runs.write_bytes(graph)
+        write_page(graph, manifest, path, single_file=path.suffix != "")
+        return Made(path, runs)
+    if format == "openvino":
+        write_openvino(graph, manifest, path)
+    elif path.suffix.lower() == SUFFIX:
+        weights = read_bundle(source).weights
+        write_bundle(
+            path, manifest, weights, card=read_card(source), golden=read_golden(source), graph=graph
+        )
+    else:
+        path.write_bytes(graph)
+    return Made(path, path)
+
+
+def _check_budget(output: Path, scores: Sequence[float | None], budget: float) -> None:
+    """Refuse 8 bits that cost more validation Dice than ``budget``."""
+    before, after = scores[0], scores[-1]
+    assert before is not None
+    assert after is not None
+    if before - after > budget:
+        raise ModelError(
+            output,
+            f"8 bits cost {before - after:.2f} points of validation Dice ({before:.2f} to "
+            f"{after:.2f}), and the budget is {budget:g}. Nothing was written",
+            "Leave --int8 out, or raise --dice-budget",
+        )
+
+
+def markdown(done: Export) -> str:
+    """Size, time, memory and Dice of each way of computing the model, as Markdown."""
+    rows = [HEAD, ("---", *["---:"] * (len(HEAD) - 1)), *map(cells, done.rows)]
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([f"# {done.output.name}", "", *lines, "", *remarks(done), ""])
+
+
+def cells(row: Row) -> tuple[str, str, str, str, str]:
+    """A row of the table as text."""
+    peak, dice = row.cost.peak_mb, row.dice
+    return (
+        row.name,
+        f"{row.size_mb:.2f}",
+        f"{row.cost.milliseconds:.1f}",
+        "-" if peak is None else f"{peak:.0f}",
+        "-" if dice is None else f"{dice:.2f}",
+    )
+
+
+def remarks(done: Export) -> list[str]:
+    """What a reader of the table must know."""
+    height, width = done.size
+    return [
+        f"Masks compared on {done.proof}.",
+        f"Time: median from decoded image ({width} x {height}) to mask, {done.threads} "
+        f"thread{'s' if done.threads > 1 else ''}, on this machine. Memory: whole process.",
+        *done.notes,
+    ]
