@@ -5,6 +5,7 @@ A file's content, not its name, decides how it is decoded.
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -34,6 +35,7 @@ __all__ = [
     "is_image_file",
     "is_rotated",
     "read_image",
+    "read_image_bytes",
     "read_mask",
     "stem",
     "write_mask",
@@ -106,6 +108,23 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]
     return as_image(_decode(path, max_pixels), path)
 
 
+def read_image_bytes(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """:func:`read_image` for the content of a file, which must not be a volume.
+
+    Args:
+        data: the file.
+        name: what errors call it.
+        max_pixels: larger images are refused before they are decoded.
+
+    Raises:
+        NotAPictureError: a volume, several pages or frames, or no image at all.
+        TooManyPixelsError: larger than ``max_pixels``.
+        DataError: damaged, or NaN.
+    """
+    path = Path(name)
+    return as_image(_decode_open(io.BytesIO(data), path, max_pixels), path)
+
+
 def read_mask(path: Path, *, max_pixels: int = MAX_PIXELS) -> MaskFile:
     """Read a mask's stored values with its EXIF rotation applied.
 
@@ -145,11 +164,20 @@ def _header(path: Path) -> tuple[int, int, int]:
 
 
 def _decode(path: Path, max_pixels: int) -> Picture:
+    try:
+        with path.open("rb") as file:
+            return _decode_open(file, path, max_pixels)
+    except DataError:
+        raise
+    except Exception as error:
+        raise unreadable(path, error) from error
+
+
+def _decode_open(file: BinaryIO, path: Path, max_pixels: int) -> Picture:
     # Damaged files make decoders raise almost anything: OSError, SyntaxError, struct.error,
     # IndexError, zlib.error, MemoryError ...
     try:
-        with path.open("rb") as file:
-            picture: Picture = _module(file, path).decode(file, path, max_pixels)
+        picture: Picture = _module(file, path).decode(file, path, max_pixels)
         # A damaged header may promise other pixels than there are.
         height, width = picture.samples.shape[:2]
         check_size(path, height, width, max_pixels)

@@ -57,16 +57,25 @@ class MaskFile:
     palette: NDArray[np.int32] | None = None
 
 
+class NotAPictureError(DataError):
+    """A file of another kind: a volume, an animation, or no image at all."""
+
+
+class TooManyPixelsError(DataError):
+    """An image larger than is allowed."""
+
+
 def check_size(path: Path, height: int, width: int, max_pixels: int) -> None:
     """Refuse an empty or oversized image.
 
     Raises:
-        DataError: the header promises no pixels or more than ``max_pixels``.
+        DataError: the header promises no pixels.
+        TooManyPixelsError: or more than ``max_pixels``.
     """
     if height < 1 or width < 1:
         raise DataError(path, f"its header says {width} x {height} pixels", "Export it again")
     if height * width > max_pixels:
-        raise DataError(
+        raise TooManyPixelsError(
             path,
             f"its header says {width} x {height} pixels, more than the {max_pixels:,} allowed",
             "Downscale or tile it, or raise the limit if the file can be trusted",

@@ -21,7 +21,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from medseg.data.io.pixels import Picture, check_size
+from medseg.data.io.pixels import NotAPictureError, Picture, check_size
 from medseg.errors import DataError
 from medseg.files import atomic_path
 
@@ -54,7 +54,7 @@ def decode(file: BinaryIO, path: Path, max_pixels: int) -> Picture:
     image = _open(file, path)
     check_size(path, image.height, image.width, max_pixels)
     if getattr(image, "n_frames", 1) > 1:
-        raise DataError(
+        raise NotAPictureError(
             path, "holds several frames, so it is no still image", "Save one image per file"
         )
     orientation = exif_orientation(image.info.get("exif", b""))
@@ -118,17 +118,26 @@ def write_mask(path: Path, values: NDArray[Any]) -> None:
     """
     if path.suffix.lower() != ".png":
         raise DataError(path, "masks are written as PNG", "Choose a name that ends in .png")
+    picture = mask_picture(values, path)
+    with atomic_path(path) as part:
+        picture.save(part, format="PNG")
+
+
+def mask_picture(values: NDArray[Any], where: object = "mask") -> Image:
+    """What :func:`write_mask` saves.
+
+    Raises:
+        DataError: another shape or range.
+    """
     grey = values.ndim == 2 and values.dtype.kind in "bui"
     colour = values.ndim == 3 and values.shape[2] == 3 and values.dtype == np.uint8
     if not values.size or not (grey or colour) or values.min() < 0 or values.max() > 65535:
         raise DataError(
-            path,
+            where,
             f"a mask of shape {values.shape} and type {values.dtype} cannot be written",
             "Give (H, W) whole numbers in 0..65535 or (H, W, 3) uint8 colours",
         )
-    stored = values.astype(np.uint16 if values.max() > 255 else np.uint8)
-    with atomic_path(path) as part:
-        fromarray(stored).save(part, format="PNG")
+    return fromarray(values.astype(np.uint16 if values.max() > 255 else np.uint8))
 
 
 def _open(file: BinaryIO, path: Path) -> ImageFile:
@@ -137,7 +146,7 @@ def _open(file: BinaryIO, path: Path) -> ImageFile:
     for signature, image_class in _SIGNATURES:
         if start.startswith(signature):
             return image_class(file, str(path))
-    raise DataError(
+    raise NotAPictureError(
         path,
         f"is not a PNG, JPEG, BMP, GIF, WebP or TIFF image (it starts with {start!r})",
         "Export it again from its source",

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.data.io.pixels import Picture, check_size
+from medseg.data.io.pixels import NotAPictureError, Picture, check_size
 from medseg.errors import DataError
 
 SUFFIXES = frozenset({".tif", ".tiff"})
@@ -43,7 +43,7 @@ def decode(file: BinaryIO, path: Path, max_pixels: int) -> Picture:
         page = tiff.pages.first
         check_size(path, int(page.imagelength), int(page.imagewidth), max_pixels)
         if is_volume(tiff):
-            raise DataError(
+            raise NotAPictureError(
                 path, "holds several pages, so it is a volume", "Save one image per file"
             )
         channels = int(page.samplesperpixel)
