@@ -72,6 +72,7 @@ def evaluate(
     tolerance: float = DEFAULT_TOLERANCE,
     convention: str = "default",
     seed: int = 0,
+    instances: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -97,6 +98,8 @@ def evaluate(
         convention: whose way of computing them: ``default``, ``monai``, ``deepmind``, ``nnunet``,
             ``medpy`` or ``pranet``; see :mod:`medseg.metrics.conventions`.
         seed: of the bootstrap.
+        instances: masks number their objects (0 is background), and metrics of objects go by
+            these numbers; see :func:`medseg.metrics.folders.evaluate_folders`.
         workers: processes that read and score masks; by default one for each core where there
             are many masks.
         progress: called with (done, total).
@@ -141,6 +144,7 @@ def evaluate(
             tolerance=tolerance,
             convention=rules,
             seed=seed,
+            instances=instances,
             workers=workers,
             progress=progress,
         )
@@ -178,6 +182,7 @@ def evaluate(
             tolerance=tolerance,
             convention=rules,
             seed=seed,
+            instances=instances,
             workers=workers,
         )
         evaluation = replace(

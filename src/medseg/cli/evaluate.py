@@ -83,6 +83,14 @@ def evaluate(
             "docs/metrics.md says what differs. pranet needs probabilities."
         ),
     ] = Whose.DEFAULT,
+    instances: Annotated[
+        bool,
+        typer.Option(
+            "--instances",
+            help="Masks number their objects (0: background), so that objects that touch are "
+            "several: adds aji, pq, ap ... by these numbers. Known of registered datasets.",
+        ),
+    ] = False,
     part: Annotated[
         WhichPart,
         typer.Option(
@@ -128,6 +136,8 @@ def evaluate(
         medseg evaluate data runs/first -o test.html
 
         medseg evaluate other_hospital runs/first -o elsewhere.html
+
+        medseg evaluate numbered_nuclei predictions --instances
     """
     from rich.console import Console
 
@@ -155,10 +165,11 @@ def evaluate(
             device=device,
             system=system,
             empty_policy=empty_policy.value,
-            metrics=_chosen(metrics),
+            metrics=_chosen(metrics, instances),
             tolerance=tolerance,
             convention=convention.value,
             seed=seed,
+            instances=instances,
             workers=workers,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
@@ -169,11 +180,12 @@ def evaluate(
         console.print(f"Wrote {path}", markup=False, highlight=False)
 
 
-def _chosen(names: str | None) -> tuple[str, ...]:
+def _chosen(names: str | None, instances: bool) -> tuple[str, ...]:
+    from medseg.metrics.numbered import INSTANCE_METRICS
     from medseg.metrics.panel import DEFAULT_METRICS, METRICS
 
     if names is None:
-        return DEFAULT_METRICS
+        return INSTANCE_METRICS if instances else DEFAULT_METRICS
     if names == "all":
         return tuple(name for name, metric in METRICS.items() if not metric.graded)
     return tuple(filter(None, (name.strip() for name in names.split(","))))

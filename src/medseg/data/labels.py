@@ -200,8 +200,8 @@ def infer_label_map(
         raise DataError(
             where,
             f"the masks hold {len(values)} different values ({_first(values)})",
-            f"If these are object numbers, turn them into classes; if they are classes, name them "
-            f"in {LABELS_FILE}",
+            f"If these are object numbers, turn them into classes or evaluate with --instances; if "
+            f"they are classes, name them in {LABELS_FILE}",
         )
     if values[0] != 0:
         raise DataError(

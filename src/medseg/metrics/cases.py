@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from medseg.data.case import IGNORE, LabelMap, Region
 from medseg.data.slices import Stack, misplaced, open_slices
-from medseg.data.source import Source
 from medseg.errors import DataError
 from medseg.metrics import pairing
 from medseg.metrics.conventions import DEFAULT_CONVENTION, Convention, convention_named
 from medseg.metrics.evaluation import LABEL_VALUES, MISSING, OK, UNREADABLE, CaseScore
-from medseg.metrics.pair import DEFAULT_TOLERANCE, Pair
+from medseg.metrics.numbered import BY_COMPONENTS, Numbered, read_numbers, region_of
+from medseg.metrics.pair import DEFAULT_TOLERANCE, Numbers, Pair
 from medseg.metrics.panel import DEFAULT_METRICS, EmptyPolicy, measure
 
 
@@ -51,6 +51,7 @@ class Rules:
         tolerance: of the surface Dice.
         convention: name of one of :data:`medseg.metrics.conventions.CONVENTIONS`; a name,
             because its functions cannot be sent to another process.
+        numbered: whose masks number their objects.
     """
 
     labels: LabelMap
@@ -60,6 +61,7 @@ class Rules:
     metrics: tuple[str, ...]
     tolerance: float
     convention: str
+    numbered: Numbered = BY_COMPONENTS
 
     def score(self, job: Job) -> list[CaseScore]:
         """Read a case's masks and score each of its structures.
@@ -67,9 +69,10 @@ class Rules:
         Raises:
             DataError: the truth, or a file of probabilities, cannot be read.
         """
-        truth = job.truth
-        there = pairing.read_truth(truth.mask, self.labels, self.reading, truth.field_of_view)
-        claimed, status = _read_prediction(job.prediction, truth.mask, self.labels, self.predicted)
+        truth, numbered = job.truth, self.numbered
+        mask = region_of(truth.mask) if numbered.truth else truth.mask
+        there = pairing.read_truth(mask, self.labels, self.reading, truth.field_of_view)
+        claimed, predicted, status = self._prediction(job)
         return score_case(
             there,
             claimed,
@@ -83,7 +86,41 @@ class Rules:
             spacing=None if job.spacing is None else job.spacing[-there.ndim :],
             tolerance=self.tolerance,
             convention=convention_named(self.convention),
+            numbers=(
+                read_numbers(truth.mask, self.reading.max_pixels) if numbered.truth else None,
+                predicted,
+            ),
         )
+
+    def _prediction(self, job: Job) -> tuple[NDArray[np.uint8] | None, Numbers | None, str]:
+        """Class indices and, where they are numbered, objects; or why there are none."""
+        if job.prediction is None:
+            return None, None, MISSING
+        numbers = None
+        try:
+            source = open_slices(job.prediction)
+            apart = misplaced(job.truth.mask, source, "prediction")
+            if apart is not None and apart[0] == "geometry-mismatch":
+                found = apart[1].replace("the image", "the truth")
+                return None, None, f"geometry mismatch ({found})"
+            if self.numbered.prediction:
+                numbers = read_numbers(source, self.reading.max_pixels)
+                source = region_of(source)
+        except DataError:
+            return None, None, UNREADABLE
+        classes = []
+        for part in source.slices if isinstance(source, Stack) else [source]:
+            try:
+                mask = part.read_mask()
+            except DataError:
+                return None, None, UNREADABLE
+            try:
+                classes.append(
+                    pairing.encode_prediction(mask, self.labels, self.predicted, job.prediction)
+                )
+            except DataError:
+                return None, None, LABEL_VALUES
+        return (np.stack(classes) if isinstance(source, Stack) else classes[0]), numbers, OK
 
 
 def score_case(
@@ -100,6 +137,7 @@ def score_case(
     spacing: Sequence[float] | None = None,
     tolerance: float = DEFAULT_TOLERANCE,
     convention: Convention = DEFAULT_CONVENTION,
+    numbers: tuple[Numbers | None, Numbers | None] = (None, None),
 ) -> list[CaseScore]:
     """Score every foreground class of one case.
 
@@ -119,6 +157,8 @@ def score_case(
         spacing: of the pixels along each axis, in mm; distances are in pixels when None.
         tolerance: of the surface Dice, in that unit.
         convention: by which metrics are computed; a failure is scored by the default's rules.
+        numbers: maps of the true and the predicted objects, each value but 0 one object; None:
+            the connected components of each structure.
 
     Returns:
         One row per structure, in the order of ``labels``: each foreground class, or each region.
@@ -144,6 +184,7 @@ def score_case(
             probability=_probability_of(structure, probabilities if usable else None, there.shape),
             spacing=spacing,
             tolerance=tolerance,
+            numbers=numbers if usable else (numbers[0], None),
         )
         rows.append(
             CaseScore(
@@ -186,28 +227,3 @@ def _graded(path: Path) -> NDArray[np.floating[Any]]:
             "Predict it again with --probabilities",
         )  # fmt: skip
     return values
-
-
-def _read_prediction(
-    path: Path | None, truth: Source, labels: LabelMap, declared: LabelMap | None
-) -> tuple[NDArray[np.uint8] | None, str]:
-    if path is None:
-        return None, MISSING
-    try:
-        source = open_slices(path)
-        apart = misplaced(truth, source, "prediction")
-        if apart is not None and apart[0] == "geometry-mismatch":
-            return None, f"geometry mismatch ({apart[1].replace('the image', 'the truth')})"
-    except DataError:
-        return None, UNREADABLE
-    classes = []
-    for part in source.slices if isinstance(source, Stack) else [source]:
-        try:
-            mask = part.read_mask()
-        except DataError:
-            return None, UNREADABLE
-        try:
-            classes.append(pairing.encode_prediction(mask, labels, declared, path))
-        except DataError:
-            return None, LABEL_VALUES
-    return (np.stack(classes) if isinstance(source, Stack) else classes[0]), OK

@@ -24,6 +24,7 @@ from medseg.errors import MedsegError
 from medseg.files import write_text
 from medseg.metrics import pairing
 from medseg.metrics.conventions import DEFAULT_CONVENTION, Convention
+from medseg.metrics.numbered import BY_COMPONENTS, Numbered
 from medseg.metrics.pair import DEFAULT_TOLERANCE
 from medseg.metrics.panel import DEFAULT_METRICS, EmptyPolicy
 from medseg.metrics.statistics import Interval, bootstrap_mean, spread
@@ -123,6 +124,7 @@ class Evaluation:
         test_openings: how often the model's test part has been scored, this time included; 0 when
             none of its cases was.
         convention: by which the metrics were computed.
+        numbered: whose masks number their objects.
     """
 
     rows: tuple[CaseScore, ...]
@@ -144,6 +146,7 @@ class Evaluation:
     note: str = ""
     test_openings: int = 0
     convention: Convention = DEFAULT_CONVENTION
+    numbered: Numbered = BY_COMPONENTS
 
     def counts(self, label: str | None = None) -> Counts:
         """Count over all classes, or for the class named ``label``."""
@@ -191,6 +194,7 @@ class Evaluation:
                 "labels": [asdict(label) for label in self.labels.labels],
                 "convention": self.convention.name,
                 "convention_metrics": list(self.conventional),
+                "numbered_objects": asdict(self.numbered),
                 "empty_policy": self.empty_policy,
                 "unit": self.unit,
                 "tolerance": self.tolerance,
@@ -275,6 +279,7 @@ def summarise(
     unit: str = "px",
     tolerance: float = DEFAULT_TOLERANCE,
     convention: Convention = DEFAULT_CONVENTION,
+    numbered: Numbered = BY_COMPONENTS,
     mapped: Map = map,
 ) -> Evaluation:
     """Means with bootstrap intervals over the rows of `score_case`; see `Evaluation`.
@@ -300,6 +305,7 @@ def summarise(
         unit,
         tolerance,
         convention=convention,
+        numbered=numbered,
     )
     patients = list({row.case: row.patient for row in evaluation.rows}.values())
     interval = partial(_interval, patients, confidence, seed)

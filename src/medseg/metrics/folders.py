@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from medseg.data.case import LabelMap
-from medseg.data.registry import described
-from medseg.data.slices import Stack, spacing_of
+from medseg.data.registry import described, find
+from medseg.data.slices import Stack, open_slices, spacing_of
 from medseg.data.source import Source
 from medseg.errors import DataError, MedsegError
 from medseg.metrics import pairing
 from medseg.metrics.cases import Job, Rules
 from medseg.metrics.conventions import DEFAULT_CONVENTION, Convention
 from medseg.metrics.evaluation import CaseScore, Evaluation, Sources, summarise
+from medseg.metrics.numbered import (
+    BY_COMPONENTS,
+    Numbered,
+    number_objects,
+    object_labels,
+    region_of,
+)
 from medseg.metrics.pair import DEFAULT_TOLERANCE
 from medseg.metrics.panel import DEFAULT_METRICS, EmptyPolicy, metrics_named
 from medseg.metrics.workers import Map, spread
@@ -37,6 +45,7 @@ def evaluate_folders(
     convention: Convention = DEFAULT_CONVENTION,
     confidence: float = 0.95,
     seed: int = 0,
+    instances: bool = False,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
@@ -61,14 +70,18 @@ def evaluate_folders(
         convention: by which the metrics are computed.
         confidence: of the intervals.
         seed: of the bootstrap.
+        instances: masks number their objects, 0 is background and all objects are of one class;
+            metrics of objects go by these numbers. Known of a registered dataset. Where no
+            predicted mask holds two numbers, or ``predictions.json`` says what they show, the
+            connected components of a prediction are its objects.
         workers: processes that read and score; 1 does all in this one. None: one for each core
             from :data:`medseg.metrics.workers.WORTH_PROCESSES` pictures on, threads for fewer.
             The result is the same to the bit.
         progress: called with the number of cases done and their total.
 
     Raises:
-        DataError: the truth cannot be read, the classes differ, a case has two predictions, or no
-            prediction belongs to any case.
+        DataError: the truth cannot be read, the classes differ, a case has two predictions, no
+            prediction belongs to any case, or the objects of the truth are not numbered.
     """
     truths, masks, declared = pairing.find_truths(
         truth, only, layout=layout, group_pattern=group_pattern
@@ -76,7 +89,14 @@ def evaluate_folders(
     paired, extra = pairing.pair(truths, predictions)
     pictures = sum(len(t.mask.slices) if isinstance(t.mask, Stack) else 1 for t in truths)
     with spread(workers, pictures) as mapped:
-        known, predicted = _classes(labels or declared, masks, truth, predictions, reading, mapped)
+        numbered = _numbering(truth, masks, predictions, paired, reading, required=instances)
+        if numbered:
+            predicted = None if numbered.prediction else pairing.declared_by(predictions)
+            known = object_labels(labels or declared, predicted)
+        else:
+            known, predicted = _classes(
+                labels or declared, masks, truth, predictions, reading, mapped
+            )
         names = metrics_named(metrics)
         spacings = {item.case: spacing_of(item.mask) for item in truths}
         graded = [name for name in names if convention.needs_probability(name)]
@@ -86,7 +106,9 @@ def evaluate_folders(
             asking = f"--convention {convention.name}" if own else f"--metrics {graded[0]}"
         maps = _probability_files(truths, paired, predictions, asking)
         physical = all(spacing is not None for spacing in spacings.values())
-        rules = Rules(known, predicted, reading, empty_policy, names, tolerance, convention.name)
+        rules = Rules(
+            known, predicted, reading, empty_policy, names, tolerance, convention.name, numbered
+        )
         jobs = [
             Job(t, paired.get(t.case), maps.get(t.case), spacings[t.case] if physical else None)
             for t in truths
@@ -106,7 +128,12 @@ def evaluate_folders(
             predictions=str(predictions),
             extra=extra,
             sources={
-                t.case: Sources(t.image, t.mask, t.field_of_view, paired.get(t.case))
+                t.case: Sources(
+                    t.image,
+                    region_of(t.mask) if numbered.truth else t.mask,
+                    t.field_of_view,
+                    paired.get(t.case),
+                )
                 for t in truths
             },
             prediction_labels=predicted,
@@ -115,8 +142,48 @@ def evaluate_folders(
             unit="mm" if physical else "px",
             tolerance=tolerance,
             convention=convention,
+            numbered=numbered,
             mapped=mapped,
         )
+
+
+def _numbering(
+    truth: Path,
+    masks: Sequence[Source],
+    predictions: Path,
+    paired: Mapping[str, Path],
+    reading: pairing.Reading,
+    *,
+    required: bool,
+) -> Numbered:
+    """Whose masks number their objects.
+
+    Raises:
+        DataError: it is required of the true masks, and they do not.
+    """
+    registered = find(truth)
+    if not required and (registered is None or not registered.objects):
+        return BY_COMPONENTS
+    if not number_objects(masks, reading.max_pixels):
+        if required:
+            raise DataError(
+                truth,
+                "no mask numbers its objects: none holds two values besides 0",
+                "Leave --instances out: connected components are then the objects",
+            )
+        return BY_COMPONENTS
+    if (predictions / pairing.PREDICTIONS_FILE).exists():
+        return Numbered(truth=True)
+    return Numbered(truth=True, prediction=_number(paired.values(), reading))
+
+
+def _number(files: Iterable[Path], reading: pairing.Reading) -> bool:
+    """Whether predictions number their objects; those that cannot be read do not say."""
+    for file in files:
+        with suppress(DataError):
+            if number_objects([open_slices(file)], reading.max_pixels):
+                return True
+    return False
 
 
 def _classes(

@@ -16,6 +16,7 @@ from medseg.metrics.polyp import polyp_scores
 from medseg.metrics.surface import SurfaceDistances
 
 Region = NDArray[np.bool_]
+Numbers = NDArray[np.integer[Any]]
 
 DEFAULT_TOLERANCE = 2.0
 """Of the surface Dice, in units of the spacing: mm or pixels."""
@@ -44,6 +45,8 @@ class Pair:
             it are.
         spacing: of the pixels along each axis, in mm; 1 (pixels) when None.
         tolerance: of the surface Dice, in units of the spacing.
+        numbers: integer maps of the true and the predicted objects, each value but 0 one object;
+            None: the connected components of the region.
 
     Raises:
         ValueError: the shapes differ, or the spacing does not fit them.
@@ -58,6 +61,7 @@ class Pair:
         probability: NDArray[np.floating[Any]] | None = None,
         spacing: Sequence[float] | None = None,
         tolerance: float = DEFAULT_TOLERANCE,
+        numbers: tuple[Numbers | None, Numbers | None] = (None, None),
     ) -> None:
         self.truth: Region = np.asarray(truth, dtype=bool)
         self.prediction: Region = np.asarray(prediction, dtype=bool)
@@ -75,6 +79,7 @@ class Pair:
         if len(self.spacing) != self.truth.ndim:
             raise ValueError(f"spacing {self.spacing} for regions of shape {self.truth.shape}")
         self.tolerance = tolerance
+        self.numbers = numbers
 
     @cached_property
     def confusion(self) -> Confusion:
@@ -93,8 +98,12 @@ class Pair:
 
     @cached_property
     def objects(self) -> ObjectPair:
-        """The connected components of both regions, as objects."""
-        return ObjectPair(components(self.truth), components(self.prediction), spacing=self.spacing)
+        """The objects of both regions: by their numbers, or else the connected components."""
+        truth, prediction = (
+            components(region) if numbers is None else np.where(region, numbers, 0)
+            for region, numbers in zip((self.truth, self.prediction), self.numbers, strict=True)
+        )
+        return ObjectPair(truth, prediction, spacing=self.spacing)
 
     @cached_property
     def graded(self) -> tuple[Region, NDArray[np.float64]]:

@@ -150,12 +150,12 @@ METRICS: Mapping[str, Metric] = {
     "aji": Metric(
         lambda pair: objects.aji(pair.objects),
         "AJI",
-        "Aggregated Jaccard index of the objects, here the connected components.",
+        "Aggregated Jaccard index of the objects: numbered ones, else connected components.",
     ),
     "pq": Metric(
         lambda pair: objects.panoptic_quality(pair.objects).pq,
         "PQ",
-        "Panoptic quality of the connected components: SQ times RQ.",
+        "Panoptic quality of the objects: SQ times RQ.",
     ),
     "sq": Metric(
         lambda pair: objects.panoptic_quality(pair.objects).sq,

@@ -20,6 +20,7 @@ from medseg.errors import DataError
 from medseg.files import write_text
 from medseg.metrics import pairing
 from medseg.metrics.evaluation import OK, Evaluation
+from medseg.metrics.numbered import region_of
 from medseg.metrics.panel import METRICS
 from medseg.metrics.statistics import Interval
 from medseg.report import figures, words
@@ -107,6 +108,8 @@ def read_cases(evaluation: Evaluation, k: int = 3) -> list[ReportCase]:
         prediction_at = None
         if source.prediction is not None and case not in failed:
             prediction_at = open_slices(source.prediction)
+            if evaluation.numbered.prediction:
+                prediction_at = region_of(prediction_at)
         if isinstance(truth_at, Stack):
             index = _fullest(truth_at, evaluation)
             truth_at = truth_at.slices[index]
@@ -233,6 +236,7 @@ def _numbers(evaluation: Evaluation, cases: Sequence[ReportCase]) -> dict[str, A
         ],
         "policy": evaluation.empty_policy,
         "convention": words.convention(evaluation),
+        "objects": evaluation.numbered.words if evaluation.numbered else "",
         "confidence": f"{100 * evaluation.confidence:g}",
         "truth": evaluation.truth,
         "predictions": evaluation.predictions,

@@ -40,6 +40,8 @@ def render(evaluation: Evaluation, most: int = 10) -> RenderableType:
         f"empty truths {counts.empty_truths} (empty policy: {evaluation.empty_policy}), "
         f"missed structures {counts.missed}, false alarms {counts.false_alarms}"
     ]
+    if evaluation.numbered:
+        notes.append(evaluation.numbered.words)
     if rules := convention(evaluation):
         notes.append(rules)
     failures = [f"  {case}: {status}" for case, status in evaluation.failures().items()]
