@@ -1,0 +1,114 @@
+// What computes masks: a worker in this page, or the server it came from. Both have `start()`,
+// `predict(id, file, model, threshold)` and `decide(id, file, model, threshold)`; a threshold of
+// null is the model's own. They fail with messages for people.
+
+/** A worker made of the page's own text, so that nothing is requested. */
+class Calls {
+  constructor(source) {
+    const address = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+    this.worker = new Worker(address);
+    this.pending = new Map();
+    this.number = 0;
+    this.worker.onmessage = ({ data }) => {
+      const { resolve, reject } = this.pending.get(data.number);
+      this.pending.delete(data.number);
+      if (data.error === undefined) resolve(data.result);
+      else reject(new Error(data.error));
+    };
+    this.worker.onerror = (event) => {
+      const reason = event.message || "the browser does not run it";
+      for (const { reject } of this.pending.values()) reject(new Error(`The worker stopped (${reason})`));
+      this.pending.clear();
+    };
+  }
+
+  call(name, message, moved = []) {
+    this.number += 1;
+    const number = this.number;
+    return new Promise((resolve, reject) => {
+      this.pending.set(number, { resolve, reject });
+      this.worker.postMessage({ call: name, number, ...message }, moved);
+    });
+  }
+}
+
+class LocalEngine {
+  constructor(parts) {
+    this.calls = new Calls(parts.worker);
+    this.parts = parts;
+  }
+
+  start(model) {
+    const { wasm, graph } = this.parts;
+    this.parts = null;
+    return this.calls.call("start", { wasm, graph, model });
+  }
+
+  predict(id, file, model, threshold) {
+    return this.calls.call("predict", { id, file, maxPixels: model.maxPixels, threshold });
+  }
+
+  decide(id, file, model, threshold) {
+    return this.calls.call("decide", { id, threshold });
+  }
+}
+
+class RemoteEngine {
+  constructor(parts, askForToken) {
+    this.calls = new Calls(parts.worker);
+    this.askForToken = askForToken;
+    this.token = "";
+  }
+
+  async start() {
+    return {};
+  }
+
+  async predict(id, file, model, threshold) {
+    const shown = this.calls.call("decode", { file, maxPixels: model.maxPixels }).catch(() => null);
+    const found = await this.request(file, model, threshold);
+    const picture = await shown;
+    const fits = picture && picture.width === found.width && picture.height === found.height;
+    return { ...found, pixels: fits ? picture.pixels : null };
+  }
+
+  async decide(id, file, model, threshold) {
+    return (await this.request(file, model, threshold)).classes;
+  }
+
+  async request(file, model, threshold) {
+    const query = new URLSearchParams({ model: model.name });
+    if (threshold !== null) query.set("threshold", threshold);
+    const headers = { Accept: "application/json", "Content-Type": "application/octet-stream" };
+    if (this.token) headers.Authorization = `Bearer ${this.token}`;
+    let response;
+    try {
+      response = await fetch(`v1/predict?${query}`, { method: "POST", headers, body: file });
+    } catch {
+      throw new Error("could not be sent: the server does not answer. Check that it runs");
+    }
+    if (response.status === 401) {
+      this.token = await this.askForToken(this.token !== "");
+      return this.request(file, model, threshold);
+    }
+    if (response.status === 429) {
+      const seconds = Number(response.headers.get("Retry-After")) || 1;
+      await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
+      return this.request(file, model, threshold);
+    }
+    const answer = await response.json().catch(() => ({}));
+    if (!response.ok) throw new Error(reasonOf(answer) || `the server answers ${response.status}`);
+    const png = Uint8Array.from(atob(answer.mask), (letter) => letter.charCodeAt(0));
+    const mask = await readPng(png, Infinity);
+    const { width, height, samples } = mask;
+    return { width, height, classes: samples, milliseconds: answer.milliseconds };
+  }
+}
+
+/** Of an error that a server answers with. */
+function reasonOf(answer) {
+  const detail = answer.detail ?? answer.error ?? answer.message;
+  if (typeof detail === "string") return detail;
+  if (detail && typeof detail.found === "string") return `${detail.found}. ${detail.remedy ?? ""}`;
+  return "";
+}
