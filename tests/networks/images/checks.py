@@ -66,7 +66,7 @@ def shape_of_logits(network: nn.Module, *size: int) -> tuple[int, ...]:
 def without_gradient(network: nn.Module, *size: int) -> list[str]:
     """Parameters that the squared logits of noise do not depend on."""
     torch.manual_seed(0)
-    network.train()(torch.randn(*size)).square().sum().backward()
+    network.eval()(torch.randn(*size)).square().sum().backward()
     return [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
 
 
@@ -91,7 +91,7 @@ def losses_of_training(network: nn.Module, steps: int = 12) -> list[float]:
 def exported(
     system: str, size: int, **options: Any
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Foreground probabilities of noise by PyTorch and by ONNX Runtime; half of it is above 1/2.
+    """Foreground probabilities of noise by PyTorch and by ONNX Runtime; logits spread by 1 about 0.
 
     The masks of both are asserted to be equal.
     """
@@ -99,8 +99,12 @@ def exported(
     image = NOISE.integers(0, 256, (size, size, 3), dtype=np.uint8)
     with torch.no_grad():
         pixels = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
-        middle = network((pixels - 0.5) / 0.25).median()
-        network.get_parameter("head.bias").sub_(middle)
+        network.get_parameter("head.weight").div_(network((pixels - 0.5) / 0.25).std())
+        logits = network((pixels - 0.5) / 0.25).flatten().sort().values
+        # In the widest gap about the middle, where rounding cannot change a decision.
+        part = logits[len(logits) // 4 : -len(logits) // 4]
+        widest = part.diff().argmax()
+        network.get_parameter("head.bias").sub_(part[widest : widest + 2].mean())
     manifest = Manifest(
         system=system,
         network=options,
