@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ WEIGHTS = "weights.safetensors"
 CARD = "card.md"
 GRAPH = "model.onnx"
 MAX_MANIFEST_BYTES = 16_000_000
+MAX_GOLDEN = 1000
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 
 
@@ -45,9 +47,9 @@ class Preprocessing(BaseModel):
     image_size: int = Field(ge=1, le=4096)
     """Height and width in pixels; the aspect ratio is not kept."""
     channels: int = Field(ge=1, le=64)
-    mean: tuple[float, ...]
+    mean: tuple[Annotated[float, Field(ge=-1e6, le=1e6)], ...]
     """Of each channel, on the scale 0..1; subtracted."""
-    std: tuple[Annotated[float, Field(gt=0)], ...]
+    std: tuple[Annotated[float, Field(ge=1e-6, le=1e6)], ...]
     """Of each channel, on the scale 0..1; divided by."""
 
     @model_validator(mode="after")
@@ -74,7 +76,7 @@ class StoredLabel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    value: int
+    value: int = Field(ge=-(2**31), lt=2**31)
     colour: str | None = Field(default=None, pattern="^#[0-9a-f]{6}$")
     """Of the foreground in pictures."""
 
@@ -101,17 +103,34 @@ class StoredRegion(BaseModel):
     classes: tuple[int, ...]
 
 
+class _ReadSettings(BaseModel):
+    """What of a recipe's section ``data`` is used where a model is."""
+
+    max_megapixels: float = Field(default=100.0, gt=0, allow_inf_nan=False)
+    snap_masks: Literal["auto", "always", "never"] = "auto"
+    group_pattern: str | None = None
+    layout: str = "auto"
+
+
+class _UsedRecipe(BaseModel):
+    data: _ReadSettings = _ReadSettings()
+
+
+class _UsedData(BaseModel):
+    seen: list[str] = Field(default_factory=list)
+
+
 class Manifest(BaseModel):
     """What a bundle says of itself."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     format: Literal[1, 2] = 2
     medseg: str = __version__
     system: str
     network: dict[str, Any]
     """All options of the network."""
-    num_classes: int = Field(ge=1)
+    num_classes: int = Field(ge=1, le=255)
     """Logit channels."""
     labels: tuple[StoredLabel, ...] = Field(min_length=2)
     rgb: bool = False
@@ -125,7 +144,7 @@ class Manifest(BaseModel):
     """Logits are divided by it, so that probabilities are calibrated on the validation part."""
     threshold: float = Field(default=0.5, gt=0, lt=1)
     postprocessing: Postprocessing = Postprocessing()
-    golden: tuple[GoldenCase, ...] = ()
+    golden: tuple[GoldenCase, ...] = Field(default=(), max_length=MAX_GOLDEN)
     licence: str = ""
     """Under which the model may be passed on, as its maker stated it."""
     recipe: dict[str, Any]
@@ -143,6 +162,16 @@ class Manifest(BaseModel):
         binary = self.num_classes == 1 and len(self.labels) == 2
         if not binary and self.num_classes != len(self.labels):
             raise ValueError(f"{len(self.labels)} labels do not fit {self.num_classes} logits")
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_used_can_be_used(self) -> Self:
+        _UsedRecipe.model_validate(self.recipe)
+        _UsedData.model_validate(self.data)
+        if len({case.name for case in self.golden}) != len(self.golden):
+            raise ValueError("two golden cases have one name")
+        if any(not 0 <= k < len(self.labels) for each in self.regions for k in each.classes):
+            raise ValueError("a region has a class that is not there")
         return self
 
     @property
@@ -286,13 +315,35 @@ def read_golden(path: Path) -> tuple[Golden, ...]:
         for case in manifest.golden:
             image = _from_npy(_member(archive, path, _image_of(case.name), case.image_sha256))
             classes = _from_npy(_member(archive, path, _mask_of(case.name), case.mask_sha256))
-            if image.ndim != 3 or not image.size or classes.shape != image.shape[:2]:
-                raise ValueError(f"golden case {case.name} is no image with its mask")
+            channels = manifest.preprocessing.channels
+            if image.ndim != 3 or image.shape[2] != channels or not image.size:
+                raise ValueError(f"golden case {case.name} is no image of {channels} channels")
+            if classes.shape != image.shape[:2] or classes.max() >= len(manifest.labels):
+                raise ValueError(f"golden case {case.name} has a mask that is not its own")
             found.append(Golden(image, classes))
         return tuple(found)
 
 
 _REMEDY = "Use a bundle written by `medseg train` (model.medseg), or copy it again"
+
+# Of the zip archive's directory: more than a thousand golden cases need, and little to read.
+_MAX_DIRECTORY_BYTES = 500_000
+# Of JSON in memory, which may take far more than its text.
+_MAX_ITEMS, _MAX_CONTAINERS, _MAX_DEPTH = 2_000_000, 100_000, 16
+_MAX_OPTION, _MAX_OPTIONS = 65_536, 256
+
+
+class _Archive(io.FileIO):
+    """A file that is read in no larger bites than ``most``, whatever its headers promise."""
+
+    most = _MAX_DIRECTORY_BYTES
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or size < 0:
+            size = max(0, os.fstat(self.fileno()).st_size - self.tell())
+        if size > self.most:
+            raise ValueError(f"it wants {size} bytes at once")
+        return super().read(size) or b""
 
 
 @contextmanager
@@ -302,20 +353,14 @@ def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, Manifest]]:
     if not path.is_file():
         raise ModelError(path, "there is no such file", _REMEDY)
     try:
-        with zipfile.ZipFile(path) as archive:
+        with _Archive(path) as file, zipfile.ZipFile(file) as archive:
+            _check_members(archive, path)
+            file.most = path.stat().st_size
             info = archive.getinfo(MANIFEST)
+            archive.getinfo(WEIGHTS)
             if info.file_size > MAX_MANIFEST_BYTES:
                 raise ModelError(path, f"its {MANIFEST} has {info.file_size} bytes", _REMEDY)
-            values = json.loads(archive.read(info))
-            if isinstance(values, dict) and values.get("format", 1) not in (1, 2):
-                raise ModelError(
-                    path,
-                    f"it has format {values['format']}, made by medseg {values.get('medseg')}",
-                    f"Update medseg (this is {__version__})",
-                )
-            manifest = Manifest.model_validate(values)
-            _stored(archive, path, WEIGHTS)
-            yield archive, manifest
+            yield archive, parse_manifest(path, archive.read(info))
     except ModelError:
         raise
     # A damaged archive makes zipfile raise almost anything: BadZipFile, NotImplementedError,
@@ -325,17 +370,96 @@ def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, Manifest]]:
         raise ModelError(path, f"it is damaged or not a bundle ({first_line})", _REMEDY) from error
 
 
-def _stored(archive: zipfile.ZipFile, path: Path, name: str) -> zipfile.ZipInfo:
-    """A member that is as large as it looks: a compressed one could be a decompression bomb,
-    stored ones are within the file."""
-    info = archive.getinfo(name)
-    if info.compress_type != zipfile.ZIP_STORED or info.file_size > path.stat().st_size:
-        raise ModelError(path, f"its {name} is compressed", _REMEDY)
-    return info
+def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
+    """Members are as large as they look: compressed ones could be decompression bombs, and those
+    that share their bytes, too. Stored and apart, they are within the file."""
+    members = archive.infolist()
+    for info in members:
+        if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
+            raise ModelError(path, f"its {shown(info.filename)} is compressed", _REMEDY)
+    if sum(info.file_size for info in members) > path.stat().st_size:
+        raise ModelError(path, "its members are larger than the file", _REMEDY)
+    if len({info.filename for info in members}) != len(members):
+        raise ModelError(path, "several of its members have one name", _REMEDY)
+
+
+def parse_manifest(where: Path, text: bytes | str) -> Manifest:
+    """A manifest from its JSON, which may be anybody's.
+
+    Args:
+        where: it was found, for messages.
+        text: JSON.
+
+    Raises:
+        ModelError: it was written by a newer version.
+        ValueError: it is not a manifest, or larger or deeper than one needs to be.
+    """
+    data = text.encode() if isinstance(text, str) else text
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise ValueError(f"{len(data)} bytes")
+    if data.count(b",") > _MAX_ITEMS or data.count(b"[") + data.count(b"{") > _MAX_CONTAINERS:
+        raise ValueError("it has too many values")
+    values = json.loads(data, parse_constant=_finite, parse_float=_finite)
+    _check_depth(values)
+    if isinstance(values, dict) and values.get("format", 1) not in (1, 2):
+        raise ModelError(
+            where,
+            f"it has format {shown(values['format'])}, made by medseg "
+            f"{shown(values.get('medseg'))}",
+            f"Update medseg (this is {__version__})",
+        )
+    manifest = Manifest.model_validate(values)
+    # Whoever names a network's file has read what it does with its options.
+    if not manifest.system.endswith(".py"):
+        _check_options(manifest.network)
+    return manifest
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not a number")
+    return number
+
+
+def _check_depth(values: Any) -> None:
+    level = [values]
+    for _ in range(_MAX_DEPTH):
+        level = [
+            inner
+            for each in level
+            if isinstance(each, dict | list)
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not level:
+            return
+    raise ValueError(f"it is nested more than {_MAX_DEPTH} deep")
+
+
+def _check_options(value: Any) -> None:
+    """Refuse options of a network that would fill the memory before any weight is read.
+
+    Raises:
+        ValueError: a number above 65,536, or more than 256 values in one list.
+    """
+    if isinstance(value, int | float) and abs(value) > _MAX_OPTION:
+        raise ValueError(f"a network's option is {value}")
+    if isinstance(value, dict | list | tuple):
+        if len(value) > _MAX_OPTIONS:
+            raise ValueError(f"a network has {len(value)} options or values in one of them")
+        for inner in value.values() if isinstance(value, dict) else value:
+            _check_options(inner)
+
+
+def shown(value: object, most: int = 80) -> str:
+    """Of a file that may come from anybody, in a message: one line that no terminal acts on."""
+    text = " ".join(str(value)[: 2 * most].split())
+    plain = "".join(each if each.isprintable() else "?" for each in text)
+    return plain if len(plain) <= most else f"{plain[:most]} ..."
 
 
 def _member(archive: zipfile.ZipFile, path: Path, name: str, sha256: str | None) -> bytes:
-    data = archive.read(_stored(archive, path, name))
+    data = archive.read(name)
     if sha256 is not None and _sha256(data) != sha256:
         what = "weights do" if name == WEIGHTS else f"{name} does"
         raise ModelError(path, f"its {what} not match {'their' if name == WEIGHTS else 'its'} hash",

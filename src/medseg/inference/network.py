@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medseg.data.preprocess import resize_image, to_channels
 from medseg.engine.device import choose_device, choose_precision, keep_freed_memory
-from medseg.errors import ModelError, RecipeError
-from medseg.inference.bundle import Bundle, Manifest, find_bundle, read_bundle
+from medseg.errors import ModelError
+from medseg.inference.budget import built_within
+from medseg.inference.bundle import Bundle, Manifest, find_bundle, read_bundle, shown
 from medseg.inference.logits import predicted_classes
 from medseg.inference.predictor import FLIPS, Prediction, Predictor
 from medseg.losses.region import probabilities
@@ -163,16 +163,21 @@ def _restore(source: Path, bundle: Bundle, system: str | None) -> nn.Module:
     manifest = bundle.manifest
     name = system or manifest.system
     try:
-        network = create_model(
-            name,
-            in_channels=manifest.preprocessing.channels,
-            num_classes=manifest.num_classes,
-            **network_options(name, manifest.network),
-        )
-        network.load_state_dict(load_safetensors(bundle.weights))
-    except (SafetensorError, RuntimeError, KeyError, ValueError, RecipeError) as error:
+        weights = load_safetensors(bundle.weights)
+        with built_within(len(weights), sum(each.numel() for each in weights.values())):
+            network = create_model(
+                name,
+                in_channels=manifest.preprocessing.channels,
+                num_classes=manifest.num_classes,
+                **network_options(name, manifest.network),
+            )
+        network.load_state_dict(weights)
+    # A network that is given nonsense as options may raise anything.
+    except Exception as error:
         raise ModelError(
-            source, f"its weights do not fit its network ({error})", "Copy or train it again"
+            source,
+            f"its weights do not fit its network ({shown(error, 500)})",
+            "Copy or train it again",
         ) from error
     return network
 
