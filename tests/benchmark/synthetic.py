@@ -154,6 +154,9 @@ def _efficiency(path: Path, system: str) -> None:
         "training_peak_mb": 400.25,
         "latency_ms_median": parameters**0.5 / 50,
         "latency_ms_iqr": 1.5,
+        "onnx_latency_ms_median": None if system == "unet" else parameters**0.5 / 80,
+        "onnx_latency_ms_iqr": None if system == "unet" else 0.5,
+        "onnx_note": "it cannot be exported to ONNX (a loop)" if system == "unet" else "",
         "threads": 1,
         "image_size": 64,
     }

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 from medseg.benchmark import efficiency
 from medseg.benchmark.efficiency import Efficiency, Job, count_macs, measure
 from medseg.errors import MedsegError, RecipeError
+from medseg.inference.runtime import open_session
 from medseg.models import create_model
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads /proc")
@@ -143,6 +145,45 @@ def test_latency_is_the_median_of_the_runs_after_the_warm_up(
     assert found["latency_ms_median"] == pytest.approx(300)
     assert found["latency_ms_iqr"] == pytest.approx(200)
     assert found["threads"] == torch.get_num_threads()
+
+
+SMALL = Job(system="unet-narrow", image_size=16, channels=3, classes=1, batch_size=1, runs=2,
+            options={"widths": [4, 8]})  # fmt: skip
+
+
+def test_onnx_runtime_is_timed_on_the_network_at_its_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sessions = []
+
+    class Session:
+        def run(self, _: None, pixels: dict[str, Any]) -> None:
+            (image,) = pixels.values()
+            assert image.shape == (1, 3, 16, 16)
+
+    def opened(graph: bytes, *, threads: int) -> Session:
+        logits = open_session(graph).run(None, {"image": torch.zeros(1, 3, 16, 16).numpy()})[0]
+        sessions.append((logits.shape, threads))
+        return Session()
+
+    monkeypatch.setattr("medseg.inference.runtime.open_session", opened)
+    found = efficiency.onnx(SMALL)
+    assert sessions == [((1, 1, 16, 16), torch.get_num_threads())]
+    assert found.keys() == {"onnx_latency_ms_median", "onnx_latency_ms_iqr"}
+
+
+def test_a_network_that_onnx_cannot_say_has_a_note_instead(tmp_path: Path) -> None:
+    file = tmp_path / "broken.py"
+    file.write_text(BROKEN)
+    job = replace(SMALL, system=str(file), options={})
+    note = efficiency.onnx(job)["onnx_note"]
+    assert note.startswith("it cannot be exported to ONNX (")
+    assert "\n" not in note
+
+
+def test_without_the_extra_the_note_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(efficiency, "find_spec", lambda name: None if name == "onnx" else object())
+    assert efficiency._onnx(SMALL) == {"onnx_note": "needs medseg[export]"}
 
 
 def test_options_change_the_network_that_is_measured() -> None:

@@ -1,4 +1,5 @@
 import math
+import os
 import shutil
 from pathlib import Path
 
@@ -43,6 +44,24 @@ def folder(tmp_path: Path, photos: Path) -> Path:
         table = (cell / "test.csv").read_text()
         (cell / "test.csv").write_text(table.replace("\nc00", "\n00"))
     return out
+
+
+def test_images_that_may_not_be_shown_are_not(tmp_path: Path, photos: Path) -> None:
+    out = folder(tmp_path, photos)
+    spec = yaml.safe_load((out / "spec.yaml").read_text())
+    spec["data"][0]["show"] = False
+    (out / "spec.yaml").write_text(yaml.safe_dump(spec))
+    drawing = examples(Results.read(out), TASK)
+    assert "Images of squares are not shown" in drawing.skipped
+    assert not drawing.inline
+
+
+def test_paths_start_at_the_folder_of_results(tmp_path: Path, photos: Path) -> None:
+    out = folder(tmp_path, photos)
+    spec = yaml.safe_load((out / "spec.yaml").read_text())
+    spec["data"][0]["path"] = os.path.relpath(photos, out)
+    (out / "spec.yaml").write_text(yaml.safe_dump(spec))
+    assert examples(Results.read(out), TASK).skipped == ""
 
 
 def test_cases_are_shown_as_every_system_saw_them(tmp_path: Path, photos: Path) -> None:

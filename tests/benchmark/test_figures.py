@@ -97,6 +97,17 @@ def test_every_caption_and_axis_says_what_is_shown(drawn: dict[str, Drawing]) ->
     assert "HD95, of which less is better, as the smallest mean" in drawn["spider"].caption
 
 
+def test_latency_in_onnx_runtime_stands_beside_that_in_pytorch(results: Results) -> None:
+    found = figures._points(results, GLAS, "latency")
+    assert set(found) == {
+        *((system, "PyTorch") for system in results.systems),
+        *((system, "ONNX Runtime") for system in results.systems if system != "unet"),
+    }
+    assert found["encoder-plain", "ONNX Runtime"][0] == pytest.approx(2_060_000**0.5 / 80)
+    assert "hollow" in figures.pareto(results, "latency").caption
+    assert "hollow" not in figures.pareto(results, "parameters").caption
+
+
 def test_pictures_of_a_page_are_xml_in_its_text_colour(drawn: dict[str, Drawing]) -> None:
     for drawing in drawn.values():
         assert ElementTree.fromstring(drawing.inline).tag.endswith("svg")

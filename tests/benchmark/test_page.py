@@ -102,6 +102,34 @@ def test_the_report_is_a_page_with_tables_and_figures(small: Path) -> None:
     assert {"spider.png", "spider.svg", "zero-shot.png", "zero-shot.svg"} <= pictures
 
 
+def test_what_an_earlier_report_drew_is_deleted(small: Path) -> None:
+    write_report(small)
+    stale = [small / "report" / name for name in ("figures/old.svg", "tables/old.csv")]
+    notes = small / "report" / "figures" / "notes.txt"
+    for path in (*stale, notes):
+        path.write_text("before")
+    kept = set((small / "report").rglob("*.*")) - set(stale)
+    write_report(small)
+    assert set((small / "report").rglob("*.*")) == kept
+    notes.unlink()
+
+
+def test_data_of_other_classes_are_said_once(tmp_path: Path) -> None:
+    out = benchmark_folder(tmp_path / "out", systems={"unet": 0.8}, data=["glas"], cases=4)
+    summary = json.loads((out / "summary.json").read_text())
+    reason = "glas has the classes a, b, and cvc_clinicdb a"
+    summary["unseen"] = {"cvc_clinicdb": {"misfits": {"glas": reason}}}
+    (out / "summary.json").write_text(json.dumps(summary))
+    for seed in (0, 1, 2):
+        path = out / f"cells/unet/glas/seed-{seed}/cell.json"
+        said = json.loads(path.read_text())
+        said["unseen"] = {"cvc_clinicdb": {"status": "failed", "error": "other classes"}}
+        path.write_text(json.dumps(said))
+    text = shown(out).shown
+    assert text.count(reason) == 1
+    assert "other classes" not in text
+
+
 FILES = ("spec.yaml", "summary.json", "efficiency/unet.json", "cells/unet/glas/seed-0/cell.json",
          "cells/unet/glas/seed-0/metrics.jsonl", "cells/unet/glas/seed-0/test.csv")  # fmt: skip
 WRONG = (
@@ -112,7 +140,8 @@ WRONG = (
     b"systems: [{name: a}]\ndata: [{name: b}]\nseeds: [1]\nunseen: 3",
     b'{"published": {"source": "s", "protocol": "p", "entries": [3]}}', b'{"val_dice": NaN}',
     b'{"data": {"glas": {"cases": 3}}, "protocol": [1], "unseen": {"cvc_clinicdb": 4}}',
-    b'{"status": "ok", "data_hash": 3, "epochs": 2.5}',
+    b'{"status": "ok", "data_hash": 3, "epochs": 2.5}', b'{"onnx_note": [3]}',
+    b'{"unseen": {"cvc_clinicdb": {"misfits": [1]}}}',
 )  # fmt: skip
 
 

@@ -23,8 +23,8 @@ from rich.console import Console
 from benchmark.grids import GOOD, before_forward, tiny
 from commands import medseg, parts_of
 from data.builders import squares
-from medseg import __file__ as medseg_home
 from medseg import benchmark
+from medseg.benchmark import runner
 from medseg.benchmark.cell import Job, run_cell
 from medseg.benchmark.check import check_spec
 from medseg.benchmark.page import write_report
@@ -171,8 +171,8 @@ def named_in(folder: Path, places: Iterable[Path]) -> list[tuple[str, str]]:
 def test_a_results_folder_names_no_folder_of_this_machine(
     grid: Grid, copied: Path, photos: Path, tmp_path: Path
 ) -> None:
-    places = [grid.folder, photos.parent, tmp_path, Path(sys.prefix), Path(medseg_home).parent,
-              Path(json.__file__).parent]  # fmt: skip
+    code = [Path(sys.prefix), Path(runner.__file__).parents[2], Path(json.__file__).parent]
+    places = [grid.folder, photos.parent, tmp_path, *code]
     assert named_in(grid.folder, places) == []
     write_report(copied)
     assert named_in(copied, places) == []
@@ -186,7 +186,7 @@ def test_a_results_folder_that_is_moved_with_its_data_goes_on(photos: Path, tmp_
     values = tiny(tmp_path / "here", data=str(tmp_path / "here" / "photos"))
     out = tmp_path / "here" / "out"
     benchmark.run(values, out, device="cpu", quiet=True, report=False)
-    moved = shutil.move(out, tmp_path / "there" / "out")
+    moved = out.rename(tmp_path / "there" / "out")
     shutil.move(tmp_path / "here" / "good.py", tmp_path / "there" / "good.py")
     shutil.rmtree(tmp_path / "here")
     before = (moved / "cells/good/photos/seed-0/cell.json").stat().st_mtime_ns
@@ -253,6 +253,25 @@ def test_published_numbers_are_remembered(grid: Grid, copied: Path, tmp_path: Pa
     assert published() == given != None  # noqa: E711
 
 
+def test_costs_are_measured_again_where_onnx_runtime_was_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "unet.json"
+    monkeypatch.setattr(runner, "can_export", lambda: True)
+    for text, done in (
+        ("{", False),
+        ('{"latency_ms_median": 3.5}', False),
+        ('{"onnx_note": "needs medseg[export]"}', False),
+        ('{"onnx_note": ""}', True),
+        ('{"onnx_note": "it cannot be exported"}', True),
+    ):
+        path.write_text(text)
+        assert runner._is_measured(path) is done
+    monkeypatch.setattr(runner, "can_export", lambda: False)
+    path.write_text('{"onnx_note": "needs medseg[export]"}')
+    assert runner._is_measured(path)
+
+
 def test_the_convention_decides_what_is_written(photos: Path, tmp_path: Path) -> None:
     data = shutil.copytree(photos, tmp_path / "data")
     for mask in (data / "masks").glob("*1*"):
@@ -290,11 +309,11 @@ def test_unseen_data_are_scored_by_the_models_of_their_classes_only(
 ) -> None:
     three, others = classes(tmp_path / "three", 2), squares(tmp_path / "others", 6)
     values = tiny(tmp_path, data=[str(photos), str(three)], unseen=[str(others)])
-    ran = benchmark.run(values, tmp_path / "out", device="cpu", quiet=True)
+    ran = benchmark.run(values, tmp_path / "out", device="cpu", quiet=True, report=False)
     assert not ran.failures
     assert {name: list(record["unseen"]) for record in ran.records
             for name in [record["data"]]} == {"photos": ["others"], "three": []}  # fmt: skip
-    page = (tmp_path / "out" / "report" / "index.html").read_text()
+    page = write_report(tmp_path / "out").read_text()
     assert "three has the classes background, kind-1, kind-2, and others background" in page
 
 

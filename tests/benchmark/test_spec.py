@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,26 @@ def test_relative_paths_start_at_the_specs_folder(photos: Path, tmp_path: Path) 
     assert spec.data[0].path == str(photos.resolve())
 
 
+def test_saved_paths_start_at_the_files_folder(photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos, tmp_path / "photos")
+    split = tmp_path / "split.csv"
+    split.write_text("case,split\n")
+    entry = {"path": "photos", "split": "split.csv"}
+    spec = parse_spec(tiny(tmp_path, data=[entry]), base=tmp_path)
+    spec.save(tmp_path / "a" / "spec.yaml")
+    saved = read_yaml(tmp_path / "a" / "spec.yaml")
+    assert saved["systems"][0]["system"] == "../good.py"
+    assert (saved["data"][0]["path"], saved["data"][0]["split"]) == ("../photos", "../split.csv")
+
+
+def test_unseen_data_are_those_trained_on_whether_shown_or_not(
+    photos: Path, tmp_path: Path
+) -> None:
+    data = {"path": str(photos), "show": False}
+    spec = parse_spec(tiny(tmp_path, data=data, unseen=str(photos)))
+    assert (spec.data[0].show, spec.unseen[0].show) == (False, True)
+
+
 def test_settings_of_a_system_come_after_those_of_all(photos: Path, tmp_path: Path) -> None:
     wide = {"name": "wide", "system": str(tmp_path / "good.py"), "set": {"network": {"width": 8}}}
     spec = parse_spec(tiny(tmp_path, data=str(photos), systems=[wide, str(tmp_path / "good.py")]))
@@ -78,6 +99,8 @@ def test_settings_of_a_system_come_after_those_of_all(photos: Path, tmp_path: Pa
         ({"set": {"data.group_pattern": "x"}}, "set: data.group_pattern", "each dataset"),
         ({"set": 3}, "set", "valid tuple"),
         ({"empty_policy": "two"}, "'two'", "'skip'"),
+        ({"convention": "monia"}, "spec: convention", "Did you mean 'monai'?"),
+        ({"data": [{"path": ".", "show": "perhaps"}]}, "'perhaps'", "boolean"),
     ],
     ids=str,
 )

@@ -119,6 +119,30 @@ def test_what_was_not_measured_is_blank_and_said(tmp_path: Path) -> None:
     assert lines(table)[0]["parameters"] == "2069041"
 
 
+def test_a_system_without_a_latency_in_onnx_runtime_says_why(results: Results) -> None:
+    table = efficiency(results)
+    place = table.head.index("ONNX, ms")
+    said = {row[0].text: row[place] for row in table.rows}
+    assert said["unet"] == Entry("-", ("it cannot be exported to ONNX (a loop)",))
+    assert said["encoder-plain"] == Entry("17.94", ("IQR 0.5",))
+    assert {line["onnx_note"] for line in lines(table)} == {
+        "", "it cannot be exported to ONNX (a loop)"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("convention", "said"), [(None, "as medseg does by default"), ("monai", "as monai does")]
+)
+def test_captions_name_the_convention(tmp_path: Path, convention: str | None, said: str) -> None:
+    out = benchmark_folder(tmp_path / "out", cases=2, seeds=[0])
+    if convention is not None:
+        with (out / "spec.yaml").open("a") as spec:
+            spec.write(f"convention: {convention}\n")
+    results = Results.read(out)
+    for table in (overview(results), scores(results, GLAS)):
+        assert said in table.caption
+
+
 def test_alike_images_are_named_in_the_caption(results: Results) -> None:
     caption = scores(results, Task("dsb2018", "cvc_clinicdb")).caption
     assert "2 cases of cvc_clinicdb nearly alike to images of dsb2018, 1 of them" in caption

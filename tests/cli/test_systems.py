@@ -60,6 +60,7 @@ MEASURED = Efficiency(
     system="unet-narrow", image_size=64, channels=3, classes=1, parameters=1_944_049,
     macs=190_000_000, inference_peak_mb=21.4, training_peak_mb=None, training_forecast_mb=300.2,
     batch_size=8, latency_ms_median=12.34, latency_ms_iqr=0.56, runs=20, threads=2,
+    onnx_note="needs medseg[export]",
 )  # fmt: skip
 
 
@@ -74,6 +75,7 @@ def test_measure_shows_what_the_system_costs_here(monkeypatch: pytest.MonkeyPatc
     assert asked == [("unet-narrow", 64)]
     assert "0.190 G" in shown.out
     assert "12.3 ms, median of 20; IQR 0.6 ms; 2 threads" in shown.out
+    assert "latency, ONNX Runtime   needs medseg[export]" in shown.out
     assert "not told by this system, 8 images (forecast 300 MB)" in shown.out
     as_json = medseg("systems", "show", "unet-narrow", "--measure", "--json")
     assert json.loads(as_json.out)["efficiency"] == MEASURED.to_dict()

@@ -1,4 +1,5 @@
-"""What a network costs: parameters, multiply-accumulates, memory and time on the CPU.
+"""What a network costs: parameters, multiply-accumulates, memory and time on the CPU, as PyTorch
+computes it and as ONNX Runtime does.
 
 Each measurement runs in a process of its own (``python -m medseg.benchmark.efficiency PROBE JOB``),
 so that none sees what another left behind.
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
 from medseg.engine.average import WeightAverage
 from medseg.engine.memory import Forecast, forecast_memory, free_memory
 from medseg.engine.plan import plan_batch_size
-from medseg.errors import MedsegError
+from medseg.errors import MedsegError, ModelError
 from medseg.methods.supervised import Supervised
 from medseg.models import create_model
 from medseg.nn.blocks import count_parameters
@@ -32,6 +34,9 @@ from medseg.recipe import Recipe
 
 WARM_UP = 3
 """Inferences before the timed ones."""
+
+NEEDS_EXPORT = "needs medseg[export]"
+"""Why nothing is known of ONNX Runtime where it, or what exports to it, is not installed."""
 
 _ENOUGH_CASES = 10_000
 
@@ -44,7 +49,7 @@ class Efficiency:
     """What a network costs at an image size, in fp32 on the CPU.
 
     Memory is what a process has at its peak beyond what it had before the network was built, with
-    Python and PyTorch loaded and used once. Of ONNX nothing is measured.
+    Python and PyTorch loaded and used once.
 
     Attributes:
         system: name, or path of a Python file.
@@ -62,7 +67,11 @@ class Efficiency:
         latency_ms_median: of one inference of one image.
         latency_ms_iqr: third less first quartile.
         runs: inferences timed.
-        threads: of PyTorch.
+        threads: of PyTorch, and of ONNX Runtime.
+        onnx_latency_ms_median: of one inference of one image by ONNX Runtime, the network exported
+            for this size; None where that could not be measured.
+        onnx_latency_ms_iqr: likewise.
+        onnx_note: why that could not be measured, or empty.
     """
 
     system: str
@@ -79,6 +88,9 @@ class Efficiency:
     latency_ms_iqr: float
     runs: int
     threads: int
+    onnx_latency_ms_median: float | None = None
+    onnx_latency_ms_iqr: float | None = None
+    onnx_note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain numbers and text, for JSON."""
@@ -163,7 +175,13 @@ def measure(
         batch_size=batch_size,
         runs=runs,
         **_probe("latency", job),
+        **_onnx(job),
     )
+
+
+def can_export() -> bool:
+    """Whether all is installed that a network's latency in ONNX Runtime is measured with."""
+    return all(find_spec(name) is not None for name in ("onnx", "onnxscript", "onnxruntime"))
 
 
 def count_macs(network: nn.Module, image: Tensor) -> int:
@@ -180,6 +198,15 @@ def count_macs(network: nn.Module, image: Tensor) -> int:
     with torch.no_grad(), counter:
         network(image)
     return int(counter.get_total_flops()) // 2
+
+
+def _onnx(job: Job) -> dict[str, Any]:
+    if not can_export():
+        return {"onnx_note": NEEDS_EXPORT}
+    try:
+        return _probe("onnx", job)
+    except MedsegError as error:
+        return {"onnx_note": error.found}
 
 
 def _forecast(job: Job) -> Forecast | None:
@@ -232,19 +259,42 @@ def latency(job: Job) -> dict[str, Any]:
     """Time inferences of one image; the first of the warm-up counts the multiply-accumulates."""
     network, image = job.network().eval(), job.images(1)
     macs = count_macs(network, image)
-    times = []
     with torch.inference_mode():
-        for _ in range(WARM_UP + job.runs):
-            begun = time.perf_counter()
-            network(image)
-            times.append(1000 * (time.perf_counter() - begun))
-    first, median, third = statistics.quantiles(times[WARM_UP:], n=4, method="inclusive")
+        median, spread = _timed(lambda: network(image), job.runs)
     return {
         "macs": macs,
         "latency_ms_median": median,
-        "latency_ms_iqr": third - first,
+        "latency_ms_iqr": spread,
         "threads": torch.get_num_threads(),
     }
+
+
+def onnx(job: Job) -> dict[str, Any]:
+    """Time inferences of one image by ONNX Runtime, on as many threads as PyTorch has."""
+    from medseg.export.graph import network_to_onnx
+    from medseg.inference.runtime import IMAGE, open_session
+
+    image = job.images(1).contiguous()
+    network: nn.Module = job.network().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    try:
+        graph = network_to_onnx(network, image)
+    except ModelError as error:
+        return {"onnx_note": error.found}
+    session = open_session(graph, threads=torch.get_num_threads())
+    pixels = {IMAGE: image.numpy()}
+    median, spread = _timed(lambda: session.run(None, pixels), job.runs)
+    return {"onnx_latency_ms_median": median, "onnx_latency_ms_iqr": spread}
+
+
+def _timed(predict: Callable[[], object], runs: int) -> tuple[float, float]:
+    """Median and interquartile range in ms, of ``runs`` after the warm-up."""
+    times = []
+    for _ in range(WARM_UP + runs):
+        begun = time.perf_counter()
+        predict()
+        times.append(1000 * (time.perf_counter() - begun))
+    first, median, third = statistics.quantiles(times[WARM_UP:], n=4, method="inclusive")
+    return median, third - first
 
 
 def inference(job: Job) -> dict[str, Any]:
@@ -324,7 +374,7 @@ def _megabytes(size: int) -> float:
     return round(size / 1e6, 1)
 
 
-_PROBES = {"latency": latency, "inference": inference, "training": training}
+_PROBES = {"latency": latency, "onnx": onnx, "inference": inference, "training": training}
 
 if __name__ == "__main__":
     print(json.dumps(_PROBES[sys.argv[1]](Job(**json.loads(sys.argv[2])))))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from medseg.errors import plural
 from medseg.files import atomic_path
 from medseg.report import critical_difference
 
+Point = TypeVar("Point")
 # Drawn in this grey and then handed over to the page's text colour.
 INK = "#1d2531"
 # Neighbours differ in lightness. Yellow is left out: it is lost on white.
@@ -133,43 +134,68 @@ def pareto(results: Results, against: str) -> Drawing:
     figure, panels = _panels(len(points))
     for axes, (task, found) in zip(panels, points.items(), strict=False):
         axes.set_xscale("log")
-        for system, (cost, score) in found.items():
-            mean = score.mean.mean or 0.0
+        for (system, form), (cost, score) in found.items():
             axes.errorbar(
                 cost,
-                mean,
+                score.mean.mean or 0.0,
                 yerr=_error(score),
-                color=INK,
                 ecolor=INK,
                 elinewidth=1,
                 capsize=2.5,
-                marker=look[system].marker,
-                markerfacecolor=look[system].colour,
-                markersize=8,
                 linestyle="none",
                 zorder=3,
+                **_form(look[system], form),
             )
-        front = pareto_front({k: (cost, s.mean.mean or 0.0) for k, (cost, s) in found.items()})
+        front = pareto_front({key: (cost, s.mean.mean or 0.0) for key, (cost, s) in found.items()})
         axes.set(xlabel=unit, ylabel="mean Dice, 95 % interval")
         _log_ticks(axes, [cost for cost, _ in found.values()])
         # To the right edge: all below it is dominated.
-        xs = [*(found[system][0] for system in front), axes.get_xlim()[1]]
-        ys = [found[system][1].mean.mean or 0.0 for system in front]
+        xs = [*(found[point][0] for point in front), axes.get_xlim()[1]]
+        ys = [found[point][1].mean.mean or 0.0 for point in front]
         axes.step(xs, [*ys, ys[-1]], where="post", color=INK, linestyle="--", lw=1, zorder=1)
-        _title(axes, _headed(task, [score for _, score in found.values()]))
-    used = [s for s in results.systems if any(s in found for found in points.values())]
-    _legend(figure, used, look)
+        scores = {system: score for (system, _), (_, score) in found.items()}
+        _title(axes, _headed(task, list(scores.values())))
+    drawn = {key for found in points.values() for key in found}
+    used = [system for system in results.systems if any(system == name for name, _ in drawn)]
+    forms = [form for form in _FORMS if any(form == each for _, each in drawn)]
+    _legend(figure, used, look, forms=forms)
     caption = (
         f"Mean Dice with its 95 % BCa interval over cases, against {unit} (logarithmic). Dashed: "
-        "the Pareto front, systems that no other beats in both."
+        "the Pareto front, what no other beats in both."
     )
+    if len(forms) > 1:
+        caption += (
+            " Filled: in PyTorch; hollow: the same network in ONNX Runtime, at PyTorch's Dice."
+        )
     without = [system for system in results.systems if system not in used]
     if without:
         caption += f" Not shown, because one of the two is not known: {', '.join(without)}."
     return _drawing(name, title, caption, figure)
 
 
-def pareto_front(points: dict[str, tuple[float, float]]) -> list[str]:
+# What computes a network, to its latency in `Results.efficiency`.
+_FORMS = {"PyTorch": "latency_ms_median", "ONNX Runtime": "onnx_latency_ms_median"}
+
+
+def _form(style: Style, form: str) -> dict[str, Any]:
+    """How a system's point looks: hollow where ONNX Runtime computes it."""
+    if form == "ONNX Runtime":
+        return {
+            "color": style.colour,
+            "marker": style.marker,
+            "markerfacecolor": "none",
+            "markeredgewidth": 1.8,
+            "markersize": 8,
+        }
+    return {
+        "color": INK,
+        "marker": style.marker,
+        "markerfacecolor": style.colour,
+        "markersize": 8,
+    }
+
+
+def pareto_front(points: dict[Point, tuple[float, float]]) -> list[Point]:
     """Names of the points that no other beats: none is as cheap and as good, and better in one.
 
     Args:
@@ -435,16 +461,20 @@ def ranks(results: Results, task: Task) -> Drawing:
     )
 
 
-def _points(results: Results, task: Task, against: str) -> dict[str, tuple[float, Score]]:
+def _points(
+    results: Results, task: Task, against: str
+) -> dict[tuple[str, str], tuple[float, Score]]:
+    """System and what computes it, to cost and merit; parameters are those of any form."""
     found = {}
     for system in results.systems:
         score = results.score(system, task)
+        said = results.efficiency.get(system, {})
+        costs = {form: said.get(key) for form, key in _FORMS.items()}
         if against == "parameters":
-            cost = results.parameters(system)
-        else:
-            cost = results.efficiency.get(system, {}).get("latency_ms_median")
-        if cost and score is not None and score.mean.mean is not None:
-            found[system] = (float(cost), score)
+            costs = {"PyTorch": results.parameters(system)}
+        for form, cost in costs.items():
+            if cost and score is not None and score.mean.mean is not None:
+                found[system, form] = (float(cost), score)
     return found
 
 
@@ -579,7 +609,12 @@ def _title(axes: Any, text: str, *, pad: float = 6) -> None:
 
 
 def _legend(
-    figure: Any, systems: Sequence[str], look: dict[str, Style], *, lines: bool = False
+    figure: Any,
+    systems: Sequence[str],
+    look: dict[str, Style],
+    *,
+    lines: bool = False,
+    forms: Sequence[str] = (),
 ) -> None:
     from matplotlib.lines import Line2D
 
@@ -596,6 +631,11 @@ def _legend(
         )
         for system in systems
     ]
+    if len(forms) > 1:
+        grey = Style("#7f7f7f", "o", "", "-")
+        handles += [
+            Line2D([], [], linestyle="none", label=form, **_form(grey, form)) for form in forms
+        ]
     across = max(1, min(len(handles), int(figure.get_figwidth() / 1.9)))
     figure.legend(
         handles=handles,

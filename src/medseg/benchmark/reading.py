@@ -34,6 +34,8 @@ _MEASURED = (
     "training_peak_mb",
     "latency_ms_median",
     "latency_ms_iqr",
+    "onnx_latency_ms_median",
+    "onnx_latency_ms_iqr",
 )
 
 
@@ -189,7 +191,10 @@ class Results:
             path = out / "efficiency" / f"{system}.json"
             if path.is_file():
                 measured = _read_json(path)
-                efficiency[system] = {key: _number(measured, key, path) for key in _MEASURED}
+                efficiency[system] = {
+                    **{key: _number(measured, key, path) for key in _MEASURED},
+                    "onnx_note": str(measured.get("onnx_note") or ""),
+                }
         path = out / "summary.json"
         summary = _read_json(path) if path.is_file() else {}
         return cls(

@@ -35,7 +35,7 @@ from medseg.benchmark.cell import (
     write_record,
 )
 from medseg.benchmark.check import Checked, check_spec
-from medseg.benchmark.efficiency import measure
+from medseg.benchmark.efficiency import NEEDS_EXPORT, can_export, measure
 from medseg.benchmark.page import write_report
 from medseg.benchmark.places import names_of, seen_from, tidy, without_folders
 from medseg.benchmark.published import read_published
@@ -237,20 +237,24 @@ def run(
         places = {(cell.system.name, cell.data.name, cell.seed): cell.folder for cell in cells}
         summary = write_results(spec, folder, records, places, checked, overlaps, literature)
         if report:
-            _measure(spec, folder, records, console)
+            _measure(spec, folder, records, names, console)
             console.print("drawing the report", highlight=False)
             write_report(folder)
         return Grid(folder, spec, records, summary)
 
 
 def _measure(
-    spec: Spec, folder: Path, records: Iterable[Mapping[str, Any]], console: Console
+    spec: Spec,
+    folder: Path,
+    records: Iterable[Mapping[str, Any]],
+    names: Mapping[str, str],
+    console: Console,
 ) -> None:
     """Write what each system costs as it was first trained; nothing else runs meanwhile."""
     for system in spec.systems:
         path = folder / "efficiency" / f"{system.name}.json"
         trained = [r for r in records if r["system"] == system.name and r["status"] == OK]
-        if path.is_file() or not trained:
+        if _is_measured(path) or not trained:
             continue
         console.print(f"measuring what {system.name} costs", highlight=False, markup=False)
         try:
@@ -264,8 +268,19 @@ def _measure(
         except MedsegError as error:
             console.print(f"[yellow]warning[/] {escape(str(error))}", highlight=False)
             continue
-        text = json.dumps({**found.to_dict(), "system": system.name}, indent=1)
-        write_text(path, text + "\n")
+        note = without_folders(found.onnx_note, names)
+        said = {**found.to_dict(), "system": system.name, "onnx_note": note}
+        write_text(path, json.dumps(said, indent=1) + "\n")
+
+
+def _is_measured(path: Path) -> bool:
+    """Whether a file holds all that can be measured here."""
+    try:
+        note = json.loads(path.read_text(encoding="utf-8"))["onnx_note"]
+    except (OSError, ValueError, KeyError, TypeError):
+        # None yet, damaged, or of a version that did not know ONNX Runtime.
+        return False
+    return not (note == NEEDS_EXPORT and can_export())
 
 
 def _job(

@@ -241,15 +241,16 @@ def efficiency(results: Results) -> Table:
             "train_seconds_mean": sum(times) / len(times) if times else None,
         }
         records.append(record)
-        latency, spread = record["latency_ms_median"], record["latency_ms_iqr"]
         rows.append(
             (
                 Entry(system),
                 Entry(_count(record["parameters"])),
                 Entry(_count(record["macs"])),
-                Entry(
-                    NOTHING if latency is None else f"{latency:.4g}",
-                    () if latency is None or spread is None else (f"IQR {spread:.2g}",),
+                _latency(record["latency_ms_median"], record["latency_ms_iqr"]),
+                _latency(
+                    record["onnx_latency_ms_median"],
+                    record["onnx_latency_ms_iqr"],
+                    record["onnx_note"],
                 ),
                 Entry(_rounded(record["inference_peak_mb"])),
                 Entry(_rounded(record["training_peak_mb"])),
@@ -264,6 +265,7 @@ def efficiency(results: Results) -> Table:
             "Parameters",
             "MACs",
             "Latency, ms",
+            "ONNX, ms",
             "Inference, MB",
             "Training, MB",
             "Training, s",
@@ -282,9 +284,18 @@ _MEASURED = (
     "batch_size",
     "latency_ms_median",
     "latency_ms_iqr",
+    "onnx_latency_ms_median",
+    "onnx_latency_ms_iqr",
+    "onnx_note",
     "threads",
     "image_size",
 )
+
+
+def _latency(median: float | None, spread: float | None, note: str | None = None) -> Entry:
+    if median is None:
+        return Entry(NOTHING, (note,) if note else ())
+    return Entry(f"{median:.4g}", () if spread is None else (f"IQR {spread:.2g}",))
 
 
 def _conditions(results: Results) -> list[str]:
@@ -309,7 +320,11 @@ def _conditions(results: Results) -> list[str]:
     if batches:
         steps = " or ".join(map(str, sorted(batches)))
         conditions.append(f"Memory of training is that of a step on {steps} images.")
-    return [*conditions, "Latency is the median; training time is the mean over trainings."]
+    return [
+        *conditions,
+        "Latency is the median, of PyTorch and of ONNX Runtime; training time is the mean over "
+        "trainings.",
+    ]
 
 
 def trainings(results: Results) -> Table:

@@ -60,7 +60,8 @@ def show(
     """Show a system's card: reference, options, and what has been verified.
 
     With `--measure` also what it costs on this machine's CPU, for one image of 3 channels and one
-    class: multiply-accumulates, peak memory of a prediction and of a training step, latency.
+    class: multiply-accumulates, peak memory of a prediction and of a training step, latency in
+    PyTorch and in ONNX Runtime.
 
     **Examples**
 
@@ -122,6 +123,11 @@ def _print_efficiency(found: Efficiency) -> None:
     typer.echo(
         f"  latency                 {found.latency_ms_median:,.1f} ms, median of {found.runs}; "
         f"IQR {found.latency_ms_iqr:,.1f} ms; {plural(found.threads, 'thread')}"
+    )
+    median, spread = found.onnx_latency_ms_median, found.onnx_latency_ms_iqr
+    typer.echo(
+        "  latency, ONNX Runtime   "
+        + (f"{median:,.1f} ms; IQR {spread:,.1f} ms" if median is not None else found.onnx_note)
     )
     typer.echo(f"  peak of a prediction    {megabytes(found.inference_peak_mb)}")
     typer.echo(
