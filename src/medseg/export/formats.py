@@ -92,6 +92,18 @@ class GraphModel(Predictor):
             yield Prediction(self.decide(mean), mean if with_probabilities else None)
 
 
+class OpenVinoModel(GraphModel):
+    """A graph computed by OpenVINO."""
+
+    engine = "openvino"
+
+
+class TorchScriptModel(GraphModel):
+    """A graph computed by PyTorch's interpreter of TorchScript."""
+
+    engine = "torchscript"
+
+
 def check_installed(format: Format) -> None:  # noqa: A002
     """Raise a MedsegError that says what to install where a module for ``format`` is missing."""
     with needed_by(f"--format {format}"):
@@ -151,7 +163,7 @@ def open_openvino(path: Path, *, threads: int | None = None) -> Artefact:
         found = compiled({IMAGE: images})
         return found[MASK], found[PROBABILITIES]
 
-    return Artefact(GraphModel(manifest, run), run)
+    return Artefact(OpenVinoModel(manifest, run), run)
 
 
 def write_torchscript(model: Any, manifest: Manifest, path: Path) -> None:
@@ -171,10 +183,9 @@ def write_torchscript(model: Any, manifest: Manifest, path: Path) -> None:
 
     try:
         with quiet(), torch.inference_mode():
-            traced: Any = torch.jit.trace(  # type: ignore[no-untyped-call]
-                FileToMask(model).eval(), example(manifest), check_trace=False
-            )
-            torch.jit.save(traced, path, {METADATA: manifest.model_dump_json()})  # type: ignore[no-untyped-call]
+            module = FileToMask(model).eval()
+            traced: Any = torch.jit.trace(module, example(manifest), check_trace=False)  # type: ignore[no-untyped-call]
+            torch.jit.save(traced, path, {METADATA: manifest.model_dump_json()})
     except Exception as error:
         raise ModelError(
             manifest.system, f"it cannot be traced ({first_line(error)})", "Try --format onnx"
@@ -185,11 +196,11 @@ def open_torchscript(path: Path, *, threads: int | None = None) -> Artefact:
     """Open what :func:`write_torchscript` wrote. PyTorch executes the code in it."""
     import torch
 
+    from medseg.export.graph import quiet
+
     if threads is not None:
         torch.set_num_threads(threads)
     extra = {METADATA: ""}
-    from medseg.export.graph import quiet
-
     with quiet():
         script: Any = torch.jit.load(path, map_location="cpu", _extra_files=extra)  # type: ignore[no-untyped-call]
     manifest = Manifest.model_validate(json.loads(extra[METADATA]))
@@ -199,7 +210,7 @@ def open_torchscript(path: Path, *, threads: int | None = None) -> Artefact:
             mask, shares = script(torch.from_numpy(images))
         return mask.numpy(), shares.numpy()
 
-    return Artefact(GraphModel(manifest, run), run)
+    return Artefact(TorchScriptModel(manifest, run), run)
 
 
 def open_onnx(path: Path, *, threads: int | None = None) -> Artefact:

@@ -75,10 +75,10 @@ def measure(
             env={**os.environ, "OMP_NUM_THREADS": str(threads)},
         )
     if done.returncode:
-        said = done.stderr.strip().splitlines()
+        said = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
         raise ModelError(
-            path, f"a process that predicts one image with it fails ({said[-1] if said else ''})",
-            "Free memory, or export to another format",
+            path.name, f"a process that predicts an image with it fails ({said})",
+            "Free memory, or take another format",
         )  # fmt: skip
     return Cost(**json.loads(done.stdout.splitlines()[-1]))
 

@@ -54,10 +54,10 @@ class Predictor(ABC):
     Attributes:
         manifest: likewise.
         labels: the classes, with the values masks store.
-        engine: what computes: ``torch`` or ``onnx``.
+        engine: what computes.
     """
 
-    engine: ClassVar[Literal["torch", "onnx"]]
+    engine: ClassVar[Literal["torch", "onnx", "openvino", "torchscript"]]
 
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
