@@ -60,7 +60,6 @@ def score(root: Path, workers: int) -> dict[str, float]:
     used = processor_seconds() - used
     status = Path("/proc/self/status").read_text().splitlines()
     peak = next(int(line.split()[1]) / 1e3 for line in status if line.startswith("VmHWM"))
-    worker = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3
     count = len(evaluation.rows)
     return {
         "pairs": count,
@@ -71,7 +70,6 @@ def score(root: Path, workers: int) -> dict[str, float]:
         "pairs_per_processor_second": count / used,
         "cores_busy": used / seconds,
         "peak_memory_mb": peak,
-        "peak_memory_of_a_worker_mb": worker if workers > 1 else 0.0,
         "dice": evaluation.overall["dice"].mean or 0.0,
     }
 

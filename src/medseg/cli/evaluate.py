@@ -101,6 +101,15 @@ def evaluate(
     masks: Annotated[
         Path | None, typer.Option(help="For a model: keep its masks in this folder.")
     ] = None,
+    explain: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="For a model, in .html reports: heat maps of what the network looked at, with "
+            "their scores, for N of the worst, median and best cases.",
+        ),
+    ] = None,
     tta: Annotated[bool, typer.Option("--tta", help="For a model: average over flips.")] = False,
     layout: Layout = "auto",
     group_pattern: Annotated[
@@ -133,7 +142,7 @@ def evaluate(
 
         medseg evaluate truth_masks predicted_masks -o report.html -o scores.csv
 
-        medseg evaluate data runs/first -o test.html
+        medseg evaluate data runs/first -o test.html --explain 3
 
         medseg evaluate other_hospital runs/first -o elsewhere.html
 
@@ -146,12 +155,18 @@ def evaluate(
     from medseg.metrics.evaluation import REPORT_SUFFIXES
     from medseg.report.terminal import render
     from medseg.scoring import evaluate as score
+    from medseg.scoring import is_model
 
     for path in output or []:
         if path.suffix.lower() not in REPORT_SUFFIXES:
             raise MedsegError(
                 path, f"'{path.suffix}' is not a report format", "Use .html, .json or .csv"
             )
+    pages = [path for path in output or [] if path.suffix.lower() == ".html"]
+    if explain and not is_model(predictions):
+        raise MedsegError("--explain", "masks cannot be explained", "Give a run instead of masks")
+    if explain and not pages:
+        raise MedsegError("--explain", "there is no report to show it in", "Add -o report.html")
     with counting_bar(Console(stderr=True)) as bar:
         task = bar.add_task("scoring", total=None)
         result = score(
@@ -175,8 +190,23 @@ def evaluate(
         )
     console = Console()
     console.print(render(result))
+    explained = []
+    if explain:
+        from medseg.explain.explanation import Explainer
+        from medseg.inference.network import load_network
+        from medseg.report.explained import explain_cases
+
+        explainer = Explainer(load_network(predictions, device=device, system=system))
+        with counting_bar(Console(stderr=True)) as bar:
+            task = bar.add_task("explaining", total=None)
+            explained = explain_cases(
+                explainer,
+                result,
+                explain,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
     for path in output or []:
-        result.save(path)
+        result.save(path, explained=explained if path in pages else ())
         console.print(f"Wrote {path}", markup=False, highlight=False)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from medseg.files import write_text
+from medseg.report.html import png
 from medseg.report.pages import load_page
 
 MOST_PICTURES = 100
@@ -71,7 +71,7 @@ def write_page(
         explained=len(explained),
         empty=sum(row["sanity_check"] == "undefined" for row in explained),
         nothing=[row for row in rows if row["status"] != "ok"],
-        pictures=[(row["case"], _png(pictures[row["case"]])) for row in shown],
+        pictures=[(row["case"], png(pictures[row["case"]].read_bytes())) for row in shown],
     )
     write_text(path, page)
 
@@ -80,7 +80,3 @@ def _cell(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
     return f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
-def _png(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medseg.data.case import LabelMap
 from medseg.data.source import Source
@@ -29,6 +29,9 @@ from medseg.metrics.pair import DEFAULT_TOLERANCE
 from medseg.metrics.panel import DEFAULT_METRICS, EmptyPolicy
 from medseg.metrics.statistics import Interval, bootstrap_mean, spread
 from medseg.metrics.workers import Map
+
+if TYPE_CHECKING:
+    from medseg.report.explained import Explained
 
 OK = "ok"
 MISSING = "missing prediction"
@@ -234,8 +237,9 @@ class Evaluation:
         writer.writerows(_record(row, "") for row in self.rows)
         return text.getvalue()
 
-    def save(self, path: str | Path) -> None:
-        """Write a ``.json``, ``.csv`` or ``.html`` file, atomically.
+    def save(self, path: str | Path, *, explained: Sequence[Explained] = ()) -> None:
+        """Write a ``.json``, ``.csv`` or ``.html`` file, atomically; ``explained`` are heat maps
+        for the last.
 
         Raises:
             MedsegError: another suffix, or the file cannot be written.
@@ -254,6 +258,7 @@ class Evaluation:
                 title="Evaluation",
                 evaluation=self,
                 cases=read_cases(self),
+                explained=explained,
                 note=self.note or None,
             )
         else:

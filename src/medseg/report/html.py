@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,9 @@ from medseg.report.overlay import (
     to_rgb,
 )
 from medseg.report.pages import load_page
+
+if TYPE_CHECKING:
+    from medseg.report.explained import Explained
 
 PANEL_SIZE = 384
 _BLANK_GREY = 96
@@ -145,6 +148,7 @@ def write_report(
     evaluation: Evaluation | None = None,
     history: Sequence[Mapping[str, Any]] | None = None,
     cases: Sequence[ReportCase] = (),
+    explained: Sequence[Explained] = (),
     facts: Mapping[str, str] | None = None,
     note: str | None = None,
 ) -> None:
@@ -157,6 +161,7 @@ def write_report(
         history: the lines of ``metrics.jsonl``; ``loss`` and ``val_dice`` are drawn over
             ``epoch``.
         cases: shown as image, truth and prediction; they need ``evaluation`` for their classes.
+        explained: heat maps to show.
         facts: what else to know of the run, name to value.
         note: a warning in the first line, e.g. of a leak between training and test cases.
 
@@ -177,6 +182,9 @@ def write_report(
         facts=facts or {},
         curves=[Markup(svg) for svg in curves if svg],
         metrics=_metrics(evaluation),
+        explained=[
+            (each, _number(each.score), each.picture and png(each.picture)) for each in explained
+        ],
         evaluation=None if evaluation is None else _numbers(evaluation, cases),
     )
     write_text(path, page)
@@ -288,6 +296,11 @@ def jpeg(picture: NDArray[np.uint8]) -> str:
     # Without chroma subsampling, which would smear thin coloured lines.
     Image.fromarray(picture).save(data, "JPEG", quality=88, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode("ascii")
+
+
+def png(data: bytes) -> str:
+    """A PNG file as a data URI."""
+    return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
 
 
 def _image_or_grey(source: Source | None, size: tuple[int, ...]) -> NDArray[np.uint8]:
