@@ -64,6 +64,7 @@ def test_a_failed_cell_makes_the_exit_code_1_and_results_are_written(
         (["--seeds", "three"], "--seeds: 'three'", "0,1,2"),
         (["--seeds", "0"], "seeds", "at least 1"),
         (["--metrics", "dise"], "'dise'", "'dice'"),
+        (["--convention", "monia"], "'monia'", "'monai'"),
         (["--epochs", "0"], "train.epochs", "greater than or equal to 1"),
         (["--set", "seed=3"], "set: seed", "split_seed"),
         (["--workers", "0"], "--workers", "1 or more"),
