@@ -15,6 +15,7 @@ The public API, imported on first use so that ``import medseg`` costs nothing::
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from medseg.scoring import evaluate
 
 __version__ = "0.1.0"
+
+# ONNX Runtime reports its use to its maker unless it is told not to before it is first imported;
+# https://github.com/microsoft/onnxruntime/blob/main/docs/Privacy.md
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 _HOMES = {
     "MedsegError": "medseg.errors",

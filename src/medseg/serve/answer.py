@@ -125,7 +125,7 @@ def describe(served: Served, max_pixels: int) -> ModelInfo:
         name=served.name,
         system=manifest.system,
         parameters=manifest.parameters,
-        engine=served.engine,
+        engine=served.model.engine,
         binary=manifest.num_classes == 1,
         threshold=manifest.threshold,
         temperature=manifest.temperature,

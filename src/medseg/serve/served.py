@@ -11,7 +11,7 @@ import numpy as np
 from medseg.errors import MedsegError
 from medseg.inference.bundle import SUFFIX, find_bundle, read_card, read_graph
 from medseg.inference.predictor import Predictor, load
-from medseg.inference.runtime import OnnxModel, load_onnx
+from medseg.inference.runtime import load_onnx
 
 _WARM_UP = 64
 
@@ -29,10 +29,6 @@ class Served:
     name: str
     model: Predictor
     card: str
-
-    @property
-    def engine(self) -> str:
-        return "onnx" if isinstance(self.model, OnnxModel) else "torch"
 
 
 def load_models(paths: Sequence[Path], *, threads: int) -> dict[str, Served]:
