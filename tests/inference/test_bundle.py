@@ -9,23 +9,32 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data.builders import noise
 from medseg.errors import ModelError
 from medseg.inference.bundle import (
     MANIFEST,
     MAX_MANIFEST_BYTES,
     WEIGHTS,
     Bundle,
+    Golden,
+    Postprocessing,
     find_bundle,
     read_bundle,
+    read_card,
+    read_golden,
+    read_graph,
     read_manifest,
+    stored_golden,
     write_bundle,
 )
+from medseg.inference.predictor import load
 
-from .builders import COLOURS, bundle, manifest_and_weights
+from .builders import COLOURS, NETWORK, bundle, manifest_and_weights
 
 SMALL = manifest_and_weights()[0].model_copy(
     update={"weights_sha256": hashlib.sha256(b"weights").hexdigest()}
@@ -62,6 +71,62 @@ def test_the_label_map_comes_back(tmp_path: Path) -> None:
     labels = read_manifest(bundle(tmp_path / "m.medseg", COLOURS, rgb=True)).label_map
     assert dict(zip(labels.names, labels.values, strict=True)) == COLOURS
     assert labels.rgb
+
+
+GOLDEN = [
+    Golden(noise(seed, (7 + seed, 9)), np.full((7 + seed, 9), seed % 2, np.uint8))
+    for seed in range(3)
+]
+
+
+def test_card_golden_cases_and_graph_come_back(tmp_path: Path) -> None:
+    path = tmp_path / "m.medseg"
+    manifest, weights = manifest_and_weights()
+    written = write_bundle(path, manifest, weights, card="# Größe", golden=GOLDEN, graph=b"onnx")
+    assert read_bundle(path) == Bundle(written, weights)
+    assert written.golden == stored_golden(GOLDEN)
+    assert read_card(path) == "# Größe"
+    assert read_graph(path) == b"onnx"
+    for found, case in zip(read_golden(path), GOLDEN, strict=True):
+        assert np.array_equal(found.image, case.image)
+        assert np.array_equal(found.classes, case.classes)
+
+
+def test_a_bundle_without_them_says_so(tmp_path: Path) -> None:
+    path = bundle(tmp_path / "m.medseg")
+    assert (read_card(path), read_golden(path), read_graph(path)) == ("", (), None)
+
+
+def test_a_bundle_of_the_first_format_is_read_and_predicts(tmp_path: Path) -> None:
+    new, weights = manifest_and_weights()
+    preprocessing = {"image_size": 32, "channels": 3, "mean": [0.5] * 3, "std": [0.25] * 3}
+    old = {
+        "format": 1,
+        "medseg": "0.1.0",
+        "system": "med2d-segnet",
+        "network": NETWORK,
+        "num_classes": 1,
+        "labels": [{"name": "background", "value": 0}, {"name": "nucleus", "value": 255}],
+        "rgb": False,
+        "ignore": None,
+        "regions": [],
+        "preprocessing": preprocessing,
+        "threshold": 0.5,
+        "recipe": {"seed": 0, "data": {"max_megapixels": 100.0, "group_pattern": None}},
+        "data": {"name": "noise", "cases": {"train": 1, "val": 1, "test": 0}, "seen": ["0" * 16]},
+        "scores": {"val_dice": 0.5},
+        "parameters": new.parameters,
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+    }
+    path = archive(
+        tmp_path / "old.medseg", {MANIFEST: json.dumps(old, indent=1).encode(), WEIGHTS: weights}
+    )
+    manifest = read_manifest(path)
+    assert (manifest.temperature, manifest.postprocessing) == (1.0, Postprocessing())
+    assert (read_card(path), read_golden(path), read_graph(path)) == ("", (), None)
+    image = noise(0, (21, 33))
+    today = load(bundle(tmp_path / "new.medseg"), device="cpu")
+    assert np.array_equal(load(path, device="cpu").predict(image), today.predict(image))
 
 
 def small_bytes() -> bytes:
