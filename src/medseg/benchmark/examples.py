@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.benchmark.figures import INK, Drawing, plain, save_figure
+from medseg.benchmark.figures.frame import INK, Drawing, plain, save_figure
 from medseg.benchmark.places import without_folders
 from medseg.benchmark.reading import Cell, Results, Task
 from medseg.data.case import LabelMap

@@ -12,7 +12,8 @@ import yaml
 
 from medseg.benchmark import tables as make
 from medseg.benchmark.examples import examples
-from medseg.benchmark.figures import Drawing, all_figures
+from medseg.benchmark.figures import all_figures
+from medseg.benchmark.figures.frame import Drawing
 from medseg.benchmark.reading import NOT_RUN, Results, Task
 from medseg.benchmark.tables import Table, all_tables
 from medseg.errors import plural
