@@ -27,18 +27,19 @@ def manifest_and_weights(
     seed: int = 0,
     size: int = 32,
     system: str = "med2d-segnet",
+    options: dict[str, Any] = NETWORK,
 ) -> tuple[Manifest, bytes]:
     """What a training of ``system`` would store; the masks of noise hold every class."""
     torch.manual_seed(seed)
     classes = 1 if len(labels) == 2 else len(labels)
-    network = create_model(system, in_channels=channels, num_classes=classes, **NETWORK)
+    network = create_model(system, in_channels=channels, num_classes=classes, **options)
     with torch.no_grad():
         logits = network.eval()(torch.randn(1, channels, size, size))
         network.get_parameter("head.bias").sub_(logits.mean((0, 2, 3)))
     weights = save(network.state_dict())
     manifest = Manifest(
         system=system,
-        network=NETWORK,
+        network=options,
         num_classes=classes,
         labels=tuple(StoredLabel(name=name, value=value) for name, value in labels.items()),
         rgb=rgb,

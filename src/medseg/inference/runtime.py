@@ -31,6 +31,10 @@ IMAGE, MASK, PROBABILITIES = "image", "mask", "probabilities"
 """Of the graph: ``(N, H, W, C)`` uint8 to ``(N, H, W)`` uint8 class indices and ``(N, K, H, W)``
 float32."""
 
+LARGE = 4_000_000
+"""Pixels from which memory is given back after each image: kept, it would grow with images of
+different sizes; taken anew each time, it costs small ones a third more time."""
+
 Signature = dict[str, tuple[str, list[int | None]]]
 """Type and shape by name; None is any number."""
 
@@ -101,7 +105,9 @@ class OnnxModel(Predictor):
     def _run(self, wanted: list[str], image: NDArray[np.uint8]) -> list[NDArray[Any]]:
         """The ``wanted`` outputs of one image, checked: a graph may do what it likes."""
         with _told(self.source):
-            found = [each[0] for each in self.session.run(wanted, {IMAGE: image[None]})]
+            options = _giving_back() if image[:, :, 0].size >= LARGE else None
+            outputs = self.session.run(wanted, {IMAGE: image[None]}, options)
+            found = [each[0] for each in outputs]
             for name, values in zip(wanted, found, strict=True):
                 size, classes = image.shape[:2], self.manifest.num_classes
                 due = size if name == MASK else (classes, *size)
@@ -155,6 +161,8 @@ def open_session(graph: bytes, *, threads: int | None = None) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or _threads_of_environment()
     options.inter_op_num_threads = 1
+    # A plan of the memory for each size of image costs more memory than it saves time.
+    options.enable_mem_pattern = False
     # What goes wrong is raised, too, and said once.
     options.log_severity_level = 4
     # Never what else the bytes could be taken for.
@@ -162,6 +170,15 @@ def open_session(graph: bytes, *, threads: int | None = None) -> Any:
     return onnxruntime.InferenceSession(
         graph, options, providers=["CPUExecutionProvider"], enable_fallback=0
     )
+
+
+def _giving_back() -> Any:
+    """Options of a run after which memory is given back."""
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
 
 
 def _threads_of_environment() -> int:
