@@ -23,10 +23,10 @@ def server(served: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="session")
 def strict(served: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Limits that are met soon: one worker, one request that waits, two seconds, 0.1 MB, and
+    """Limits that are met soon: one worker, one request that waits, four seconds, 0.1 MB, and
     0.03 megapixels."""
     with serving(
         tmp_path_factory.mktemp("strict"), served["slow"], "--workers", 1, "--queue", 1,
-        "--timeout", 2, "--max-upload", 0.1, "--max-megapixels", 0.03,
+        "--timeout", 4, "--max-upload", 0.1, "--max-megapixels", 0.03,
     ) as running:  # fmt: skip
         yield running

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from medseg.serve.limits import Limits
 
@@ -107,7 +107,7 @@ def _field(data: bytes, boundary: bytes) -> bytes:
         parser = MultipartParser(boundary, found.callbacks)
         parser.write(data)
         parser.finalize()
-    except MultipartParseError as error:
+    except FormParserError as error:
         raise HTTPException(400, "The form is malformed") from error
     if not found.complete:
         raise HTTPException(400, "The form is incomplete")
@@ -162,5 +162,3 @@ class _Form:
     def _end(self) -> None:
         self.complete = True
 
-
-__all__ = ["FIELD", "Bodies", "Body", "ClientDisconnect", "busy"]

@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from medseg import __version__
@@ -323,6 +324,7 @@ def _add_errors(app: FastAPI) -> None:
     handle(TooManyPixelsError, lambda error: (413, str(error)))
     handle(DataError, lambda error: (422, str(error)))
     app.add_exception_handler(ClientGoneError, nobody)
+    app.add_exception_handler(ClientDisconnect, nobody)
 
 
 def _first_error(error: RequestValidationError) -> str:
