@@ -90,9 +90,9 @@ def read_test_scores(run: Path, manifest: Manifest) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        scored = int(found["test_openings"]) > 0
-        for each in [found["summary"]["mean"], *found["summary"]["classes"].values()]:
-            _interval(each["dice"], found["confidence"])
+        scored = int(found["test_openings"]) > 0 and found["summary"]["mean"]["dice"] is not None
+        # What cannot be put into the card is damaged.
+        _bullets(_scores(manifest, found))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DataError(
             path, f"it holds no scores ({error!r})", "Delete it, or score the run again"
