@@ -125,10 +125,10 @@ def exported(
     return model.predict_probabilities(image), runtime.predict_probabilities(image)
 
 
-def traced_difference(network: nn.Module, size: tuple[int, int]) -> float:
-    """Largest difference of the logits when traced at 64 x 64 and used at ``size``."""
+def traced_difference(network: nn.Module, *sizes: tuple[int, int]) -> float:
+    """Largest difference of the logits when traced at 64 x 64 and used at ``sizes``."""
     network.eval()
     traced: Any = torch.jit.trace(network, torch.randn(1, 3, 64, 64))
-    x: Tensor = torch.randn(2, 3, *size)
+    images: list[Tensor] = [torch.randn(2, 3, *size) for size in sizes]
     with torch.inference_mode():
-        return (traced(x) - network(x)).abs().max().item()
+        return max((traced(x) - network(x)).abs().max().item() for x in images)

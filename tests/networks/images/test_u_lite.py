@@ -115,9 +115,8 @@ def test_its_loss_falls() -> None:
     assert losses[-1] < 0.9 * losses[0]
 
 
-@pytest.mark.parametrize("size", [(64, 64), (24, 40)])
-def test_a_traced_network_gives_the_same_logits(size: tuple[int, int]) -> None:
-    assert traced_difference(ULite(**TINY), size) < 1e-5
+def test_a_traced_network_gives_the_same_logits() -> None:
+    assert traced_difference(ULite(**TINY), (64, 64), (24, 40)) < 1e-5
 
 
 @pytest.mark.slow

@@ -11,7 +11,6 @@ the 1.47 M parameters that the paper prints; its text says 32, 64, 128, 160, 256
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -20,6 +19,7 @@ from torch.nn import functional as F
 
 from medseg.nn.blocks import pad_to_multiple, resize_to
 from medseg.nn.channel_norm import ChannelNorm
+from medseg.nn.fan_out import initialise_by_fan_out
 
 _HEIGHT, _WIDTH = 2, 3
 
@@ -160,10 +160,6 @@ class UNeXt(nn.Module):
 def initialise_tokens(module: TokenStage | TokenizedMLP) -> None:
     """As in the official code: linear layers N(0, 0.02^2), convolutions by fan-out; biases 0."""
     for layer in module.children():
-        if isinstance(layer, nn.Conv2d):
-            fan_out = layer.kernel_size[0] * layer.kernel_size[1] * layer.out_channels
-            is_linear = layer.kernel_size == (1, 1)
-            std = 0.02 if is_linear else math.sqrt(2 * layer.groups / fan_out)
-            nn.init.normal_(layer.weight, std=std)
-            assert layer.bias is not None
-            nn.init.zeros_(layer.bias)
+        initialise_by_fan_out(layer)
+        if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1):
+            nn.init.normal_(layer.weight, std=0.02)
