@@ -44,31 +44,46 @@ def test_looking_for_layers_leaves_no_hooks() -> None:
     assert not any(module._forward_hooks for module in network.modules())
 
 
-def test_the_default_is_the_smallest_map_before_channels_are_reduced() -> None:
-    layers = find_layers(Pyramid(), torch.zeros(1, 1, 8, 8))
-    assert choose_layer(layers, None).name == "deep"
+def chosen(network: nn.Module, channels: int, side: int, classes: int = 1) -> str:
+    layers = find_layers(network.eval(), torch.zeros(1, channels, side, side))
+    return choose_layer(layers, None, side, classes).name
 
 
+def test_the_default_is_the_last_map_of_half_the_size() -> None:
+    assert chosen(Pyramid(), 1, 8) == "reduce"
+
+
+def test_logits_at_half_the_size_are_no_evidence() -> None:
+    assert chosen(Pyramid(), 1, 8, classes=2) == "deep"
+
+
+@pytest.mark.parametrize("side", [32, 33])
 @pytest.mark.parametrize(
-    ("system", "deepest"),
-    [("med2d-segnet", "stages.1"), ("unet", "encoder.2")],
+    ("system", "stage"), [("med2d-segnet", "decoder.0"), ("unet", "decoder.0")]
 )
-def test_the_default_is_the_end_of_the_encoder(system: str, deepest: str) -> None:
+def test_the_default_is_the_last_stage_before_full_size(system: str, stage: str, side: int) -> None:
     options = {"depths": (1, 1)} if system == "med2d-segnet" else {}
-    network = create_model(system, widths=(4, 6, 8), **options).eval()
-    layers = find_layers(network, torch.zeros(1, 3, 32, 32))
-    assert choose_layer(layers, None).name == deepest
+    assert chosen(create_model(system, widths=(4, 6, 8), **options), 3, side) == stage
+
+
+def test_inside_a_body_of_full_size_stages_are_found() -> None:
+    assert chosen(nn.Sequential(Pyramid()), 1, 8) == "0.reduce"
+
+
+def test_where_nothing_is_halved_the_last_map_is_taken() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 1, 1))
+    assert chosen(network, 1, 8) == "0"
 
 
 def test_an_unknown_layer_is_answered_with_the_nearest() -> None:
     layers = find_layers(Pyramid(), torch.zeros(1, 1, 8, 8))
-    assert choose_layer(layers, "reduce").channels == 2
+    assert choose_layer(layers, "reduce", 8, 1).channels == 2
     with pytest.raises(MedsegError, match=r"--layer redduce: .* Did you mean 'reduce'"):
-        choose_layer(layers, "redduce")
+        choose_layer(layers, "redduce", 8, 1)
     with pytest.raises(MedsegError, match="--layer list"):
-        choose_layer(layers, "??")
+        choose_layer(layers, "??", 8, 1)
 
 
 def test_a_network_without_layers_is_told_what_works() -> None:
     with pytest.raises(MedsegError, match="integrated-gradients"):
-        choose_layer(find_layers(nn.Conv2d(1, 1, 1), torch.zeros(1, 1, 8, 8)), None)
+        choose_layer(find_layers(nn.Conv2d(1, 1, 1), torch.zeros(1, 1, 8, 8)), None, 8, 1)

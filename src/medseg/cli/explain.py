@@ -25,7 +25,10 @@ def explain(
     ] = "seg-grad-cam",
     layer: Annotated[
         str | None,
-        typer.Option(help="Of the two CAM methods; 'list' prints them. [default: encoder's end]"),
+        typer.Option(
+            help="Of the two CAM methods; 'list' prints them. [default: the last stage at half of "
+            "the image's size or less]"
+        ),
     ] = None,
     label: Annotated[
         str | None,

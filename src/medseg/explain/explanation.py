@@ -153,7 +153,8 @@ class Explainer:
     Args:
         model: from :func:`medseg.load`.
         method: ``seg-grad-cam``, ``grad-cam++``, ``integrated-gradients`` or ``occlusion``.
-        layer: for the first two: whose map to weight; by default the end of the encoder.
+        layer: for the first two: whose map to weight; by default the last stage before
+            the image's full size.
         label: the class; by default the foreground class with most predicted pixels.
         box: x, y, width, height in pixels: explain the class over all of this box.
         at: x, y: explain the connected component of the prediction that this pixel lies in.
@@ -207,7 +208,9 @@ class Explainer:
                     f"{method} makes no steps",
                     "Leave it out, or use --method integrated-gradients or occlusion",
                 )
-            self.layer = choose_layer(layers_of(model), layer).name
+            self.layer = choose_layer(
+                layers_of(model), layer, size, model.manifest.num_classes
+            ).name
 
     def explain(
         self, image: NDArray[np.uint8], truth: NDArray[np.uint8] | None = None

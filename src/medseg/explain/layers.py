@@ -72,11 +72,19 @@ def find_layers(network: nn.Module, image: Tensor) -> list[Layer]:
     ]
 
 
-def choose_layer(layers: list[Layer], name: str | None) -> Layer:
-    """The layer called ``name``, or by default the end of the encoder.
+def choose_layer(layers: list[Layer], name: str | None, side: int, channels: int) -> Layer:
+    """The layer called ``name``, or by default the last stage before the image's full size.
 
-    That is, of the outermost modules with the smallest map, the one with most channels: a decoder
-    begins by reducing them.
+    That is the last of the outermost modules whose map is about half as long as the image or
+    shorter, and which has more channels than the logits, that is, is not the prediction itself.
+    What was tried is in docs/explain.md: the encoder's end is too coarse for small objects, and
+    sometimes empty; the last stage of all draws the predicted mask once more.
+
+    Args:
+        layers: as :func:`find_layers` lists them.
+        name: of one of them, or None.
+        side: the longer one of the images that the network takes, in pixels.
+        channels: of the logits.
 
     Raises:
         MedsegError: no such layer, or none at all.
@@ -97,11 +105,17 @@ def choose_layer(layers: list[Layer], name: str | None) -> Layer:
             "the network has no layer with a map that a class activation could be drawn from",
             "Use --method integrated-gradients or occlusion",
         )
-    smallest = min(layer.height * layer.width for layer in layers)
-    deepest = [layer for layer in layers if layer.height * layer.width == smallest]
-    names = {layer.name for layer in deepest}
-    outermost = [layer for layer in deepest if not names & set(_parents(layer.name))]
-    return max(reversed(outermost), key=lambda layer: layer.channels)
+    features = [layer for layer in layers if layer.channels > channels] or layers
+    # Three quarters, because a network may have padded the image.
+    halved = [layer for layer in features if 4 * max(layer.height, layer.width) < 3 * side]
+    # The whole body of a network may be one module, which ends at full size.
+    return (_outside(halved, layers) or _outside(halved, halved) or _outside(features, layers))[-1]
+
+
+def _outside(some: list[Layer], layers: list[Layer]) -> list[Layer]:
+    """Those of ``some`` that are in none of ``layers``."""
+    names = {layer.name for layer in layers}
+    return [layer for layer in some if not names & set(_parents(layer.name))]
 
 
 def _parents(name: str) -> Iterator[str]:
