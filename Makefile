@@ -4,7 +4,7 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check install --quiet -c con
 CORE = .venv/.installed
 DEV = .venv/.installed-dev
 
-.PHONY: help demo test test-all lint licences docs bench clean
+.PHONY: help demo test test-all lint licences docs bench vendor wheel clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -13,10 +13,10 @@ help: ## list these targets
 demo: $(CORE) ## train, evaluate and export on the images that come with medseg
 	.venv/bin/medseg demo
 
-test: $(DEV) ## run the tests
+test: $(DEV) vendor ## run the tests
 	.venv/bin/pytest
 
-test-all: $(DEV) ## run the tests with the slow ones
+test-all: $(DEV) vendor ## run the tests with the slow ones
 	.venv/bin/pytest -m ""
 
 lint: $(DEV) ## check style, formatting and types
@@ -33,8 +33,14 @@ docs: $(DEV) ## check that links and commands in the documentation exist
 bench: $(DEV) ## measure the augmentation, against kornia where it is installed
 	.venv/bin/python benchmarks/augment.py
 
+vendor: .venv/bin/python ## fetch onnxruntime-web, which exported web pages compute with
+	.venv/bin/python tools/vendor_web.py
+
+wheel: vendor ## build the wheel, in dist/
+	.venv/bin/python -m pip --disable-pip-version-check wheel --quiet --no-deps -w dist .
+
 clean: ## remove the environment and everything that tools left
-	rm -rf .venv build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist src/*.egg-info src/medseg/export/web/vendor .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find src tests tools benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/bin/python:

@@ -168,7 +168,7 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
     facts = [
         ("Trained on", f"{data.get('name', 'unknown data')}{cases}"),
         ("System", f"{manifest.system}, {manifest.parameters:,} parameters"),
-        ("Images are resized to", f"{side} × {side} pixels"),
+        ("Images are resized to", f"{side} x {side} pixels"),
         ("Validation", ", ".join(f"{k} {v:.4g}" for k, v in manifest.scores.items()) or "none"),
         ("Licence", manifest.licence or "not stated"),
         ("Made by", f"medseg {manifest.medseg}"),

@@ -162,7 +162,7 @@ function work() {
   if (working || !ready) return;
   const showing = current && current.state !== "failed" && (!shown || shown.item !== current);
   const next = showing ? current : items.find((item) => item.state === "waiting");
-  $("list").setAttribute("aria-busy", String(Boolean(next)));
+  $("list").setAttribute("aria-busy", String(Boolean(next) || deciding));
   if (!next) return;
   working = true;
   compute(next).finally(() => {
@@ -214,6 +214,7 @@ async function moveThreshold(value) {
   showThreshold();
   if (deciding) return;
   deciding = true;
+  $("list").setAttribute("aria-busy", "true");
   let asked;
   do asked = threshold;
   while (shown && (await redecide(shown, asked)) && asked !== threshold);
@@ -224,16 +225,22 @@ async function moveThreshold(value) {
 /** Whether the mask shown is now that of `asked`. */
 async function redecide({ item, ...picture }, asked) {
   const by = { model, threshold: asked };
-  const classes = await engine.decide(item.id, item.file, model, asked).catch(() => null);
-  if (shown?.item !== item || by.model !== model) return false;
-  if (!classes) {
-    shown = null; // so that it is computed again
-    return false;
-  }
-  item.result = await resultOf({ ...picture, classes, milliseconds: item.result.milliseconds }, by);
-  if (shown?.item === item) show(item, { ...picture, classes });
+  item.state = "working";
   updateRow(item);
-  return true;
+  updateCount();
+  const classes = await engine.decide(item.id, item.file, model, asked).catch(() => null);
+  const result = classes && (await resultOf({ ...item.result, ...picture, classes }, by));
+  const valid = result && shown?.item === item && by.model === model;
+  item.state = valid ? "done" : "waiting"; // then it is computed again
+  if (valid) {
+    item.result = result;
+    show(item, { ...picture, classes });
+  } else if (shown?.item === item) {
+    shown = null;
+  }
+  updateRow(item);
+  updateCount();
+  return valid;
 }
 
 function settleThreshold() {
