@@ -188,6 +188,23 @@ def test_an_image_with_a_pixel_that_rounding_decides_makes_place(
     assert [case.image.shape for case in choose_golden(strict, cases[:1], 1)] == [(20, 30, 3)]
 
 
+def test_where_rounding_decides_in_every_image_the_clearest_stays(
+    tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finish, "_UNDECIDED", 1.0)
+    cases = files(tmp_path, (20, 30), (10, 10), (11, 11))
+    strict = undecided(model, noise(0, (20, 30)))
+    (found,) = choose_golden(strict, cases, 1)
+    margins = {
+        case.image.shape: margin(
+            strict.predict_probabilities(case.image), strict.manifest.threshold
+        )
+        for case in choose_golden(strict, cases, 3)
+    }
+    assert margins[found.image.shape] == max(margins.values())
+    assert margins[20, 30, 3] == 0
+
+
 def test_the_margin_is_the_distance_of_the_least_certain_pixel() -> None:
     binary = np.array([[[0.1, 0.45, 0.9]]], np.float32)
     assert margin(binary, 0.5) == pytest.approx(0.05)

@@ -262,7 +262,8 @@ def _candidates(material: Material) -> list[Case]:
 def choose_golden(model: Model, cases: list[Case], count: int) -> tuple[Golden, ...]:
     """The first ``count`` cases, and the masks that ``model`` gives them.
 
-    An image with a pixel that rounding decides makes place for the next one, where there is one.
+    An image with a pixel that rounding decides makes place for the next one, where there is one;
+    of several such images the clearest stay.
 
     Args:
         model: on the CPU, calibrated.
@@ -270,7 +271,7 @@ def choose_golden(model: Model, cases: list[Case], count: int) -> tuple[Golden, 
         count: how many; none for 0.
     """
     chosen: list[Golden] = []
-    spare: list[Golden] = []
+    spare: list[tuple[float, Golden]] = []
     for case in cases[: _CANDIDATES * count]:
         if len(chosen) == count:
             break
@@ -279,9 +280,14 @@ def choose_golden(model: Model, cases: list[Case], count: int) -> tuple[Golden, 
         size = (image.shape[0], image.shape[1])
         (found,) = model.infer([model.prepare(image)], [size], with_probabilities=True)
         assert found.probabilities is not None
-        clear = margin(found.probabilities, model.manifest.threshold) > _UNDECIDED
-        (chosen if clear else spare).append(Golden(image, found.classes))
-    return tuple([*chosen, *spare][:count])
+        golden = Golden(image, found.classes)
+        distance = margin(found.probabilities, model.manifest.threshold)
+        if distance > _UNDECIDED:
+            chosen.append(golden)
+        else:
+            spare.append((distance, golden))
+    spare.sort(key=lambda each: -each[0])
+    return tuple([*chosen, *(golden for _, golden in spare)][:count])
 
 
 def margin(probabilities: NDArray[np.float32], threshold: float) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,9 +14,9 @@ from numpy.typing import NDArray
 from medseg.data.preprocess import to_channels
 from medseg.errors import ModelError
 from medseg.inference.bundle import (
-    MAX_MANIFEST_BYTES,
     SUFFIX,
     Manifest,
+    parse_manifest,
     read_graph,
     read_manifest,
 )
@@ -228,9 +227,7 @@ def manifest_of_graph(path: Path, graph: bytes) -> Manifest:
             "Export it with `medseg export`",
         )  # fmt: skip
     with _told(path):
-        if len(stored) > MAX_MANIFEST_BYTES:
-            raise ValueError(f"a manifest of {len(stored):,} letters")
-        return Manifest.model_validate(json.loads(stored))
+        return parse_manifest(path, stored)
 
 
 def _read(path: Path) -> bytes:
