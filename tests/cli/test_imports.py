@@ -41,6 +41,7 @@ HELP = [
     ["data", "add"],
     ["data", "remove"],
     ["info"],
+    ["serve"],
     ["systems"],
     ["systems", "list"],
     ["systems", "show"],

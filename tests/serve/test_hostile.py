@@ -34,7 +34,9 @@ def _png_of_size(width: int, height: int) -> bytes:
     """A header that promises any size, with hardly any data."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     body = chunk(b"IDAT", zlib.compress(b"\0" * 1000))
@@ -69,9 +71,7 @@ def test_a_header_that_promises_more_than_there_is_is_refused(server: Server) ->
 
 
 @pytest.mark.parametrize("shape", [(1, 100_000), (100_000, 1)])
-def test_a_very_long_image_gets_a_mask_of_its_size(
-    server: Server, shape: tuple[int, int]
-) -> None:
+def test_a_very_long_image_gets_a_mask_of_its_size(server: Server, shape: tuple[int, int]) -> None:
     reply = server.predict(png(noise(2, shape)), BRIGHT)
     assert reply.mask.shape == shape
 

@@ -56,12 +56,8 @@ def test_an_image_of_too_many_pixels_is_refused(strict: Server) -> None:
     assert "30,000" in reply.detail
 
 
-def test_an_answer_that_takes_too_long_is_given_up(
-    served: dict[str, Path], tmp_path: Path
-) -> None:
-    with serving(
-        tmp_path / "s", served["slow"], "--workers", 1, "--timeout", 0.3
-    ) as impatient:
+def test_an_answer_that_takes_too_long_is_given_up(served: dict[str, Path], tmp_path: Path) -> None:
+    with serving(tmp_path / "s", served["slow"], "--workers", 1, "--timeout", 0.3) as impatient:
         reply = impatient.predict(wide(20_000))
         assert reply.status == 504
         assert "0.3 s" in reply.detail
@@ -97,9 +93,9 @@ def test_a_client_who_leaves_the_queue_is_not_computed(
     with serving(tmp_path / "s", served["slow"], "--workers", 1) as one:
         batches = one.counted("medseg_batch_size_count")
         with ThreadPoolExecutor(1) as pool:
-            running = pool.submit(one.predict, wide(20_000))
+            running = pool.submit(one.predict, wide(8_000))
             one.wait_for("medseg_batch_size_count", batches + 1)
-            leavers = [_begun(one, wide(20_000)) for _ in range(5)]
+            leavers = [_begun(one, wide(8_000)) for _ in range(5)]
             one.wait_for("medseg_queue_length", 5)
             for connection in leavers:
                 connection.close()
@@ -210,9 +206,7 @@ def test_connections_that_do_nothing_keep_nobody_out_for_long(hurried: Server) -
         b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
     ],
 )
-def test_what_is_not_http_is_answered_with_400(
-    server: Server, request_bytes: bytes
-) -> None:
+def test_what_is_not_http_is_answered_with_400(server: Server, request_bytes: bytes) -> None:
     answer = raw(server, request_bytes)
     assert answer.startswith(b"HTTP/1.1 400")
     assert server.get("/healthz").status == 200

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -50,7 +49,7 @@ def serve(
         curl -T photo.jpg -X POST http://127.0.0.1:8000/v1/predict -o mask.png
     """
     from medseg.errors import MedsegError
-    from medseg.serve.limits import Limits
+    from medseg.serve.limits import Limits, cores
     from medseg.serve.server import serve as run
 
     if token is not None and (not token.isascii() or not token.isprintable() or " " in token
@@ -64,6 +63,6 @@ def serve(
         max_pixels=round(max_megapixels * 1e6),
         timeout=timeout,
         queue=queue,
-        workers=workers or os.cpu_count() or 1,
+        workers=workers or cores(),
     )
     run(models, host=host, port=port, token=token, limits=limits, say=typer.echo)

@@ -161,4 +161,3 @@ class _Form:
 
     def _end(self) -> None:
         self.complete = True
-

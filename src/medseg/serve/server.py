@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import os
 import signal
 import socket
 import sys
@@ -53,11 +52,10 @@ def serve(
         )  # fmt: skip
     listener = _listen(host, port)
     with listener:
-        threads = max(1, (os.cpu_count() or 1) // limits.workers)
-        served = load_models(models, threads=threads)
+        served = load_models(models, threads=limits.threads)
         hosts = frozenset({"localhost", "127.0.0.1", "[::1]", host.lower()})
         app = create_app(
-            Service(served, limits, threads=threads),
+            Service(served, limits),
             page=browser_page(served, with_cards=token is None),
             token=token,
             hosts=hosts if local and token is None else None,

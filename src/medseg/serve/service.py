@@ -60,17 +60,16 @@ class Service:
     Args:
         models: by name.
         limits: of the service.
-        threads: that compute one image.
     """
 
-    def __init__(self, models: Mapping[str, Served], limits: Limits, *, threads: int = 1) -> None:
+    def __init__(self, models: Mapping[str, Served], limits: Limits) -> None:
         self.models = models
         self.limits = limits
         self.bodies = Bodies(limits)
         self.decoders = Decoders(limits)
         self.metrics = Metrics(self._waiting)
         self.scheduler = Scheduler(
-            limits.workers, threads=threads, on_batch=self.metrics.batch_size.observe
+            limits.workers, threads=limits.threads, on_batch=self.metrics.batch_size.observe
         )
         batch = max(each.model.batch_size for each in models.values())
         # Decoded images are large: no more of them than keep the threads busy.
