@@ -340,7 +340,14 @@ def _write(
 
         runs = path.parent / "graph.onnx"
         runs.write_bytes(graph)
-        write_page(graph, manifest, path, single_file=path.suffix != "")
+        write_page(
+            graph,
+            manifest,
+            path,
+            single_file=path.suffix != "",
+            card=read_card(source),
+            golden=read_golden(source),
+        )
         return Made(path, runs)
     if format == "openvino":
         write_openvino(graph, manifest, path)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.data.preprocess import to_channels
-from medseg.errors import ModelError
+from medseg.errors import ModelError, plural
 from medseg.export.graph import first_line, quiet
 from medseg.inference.bundle import Manifest
 from medseg.inference.runtime import IMAGE
@@ -45,9 +45,10 @@ def quantise(graph: bytes, manifest: Manifest, images: Iterable[NDArray[np.uint8
     convolutions = [node.name for node in model.graph.node if node.op_type == "Conv"]
     if len(convolutions) < 3:
         raise ModelError(
-            "--int8", f"{manifest.system} has {len(convolutions)} convolutions, too few to gain",
+            "--int8",
+            f"{manifest.system} has {plural(len(convolutions), 'convolution')}, too few to gain",
             "Leave --int8 out",
-        )  # fmt: skip
+        )
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "int8.onnx"
         try:
