@@ -1,4 +1,4 @@
-"""What predicting without PyTorch costs: installed size, start, memory, time over bare ONNX Runtime.
+"""Predicting without PyTorch: installed size, start, memory, time over bare ONNX Runtime.
 
     python benchmarks/runtime.py DATA
 
