@@ -27,8 +27,9 @@ from medseg import benchmark
 from medseg.benchmark import runner
 from medseg.benchmark.cell import Job, run_cell
 from medseg.benchmark.check import check_spec
+from medseg.benchmark.grid import cells_of
 from medseg.benchmark.page import write_report
-from medseg.benchmark.runner import Grid, cells_of
+from medseg.benchmark.runner import Grid
 from medseg.benchmark.spec import parse_spec
 from medseg.data.splitfile import read_split
 from medseg.engine import loop as loop_module
@@ -302,6 +303,20 @@ def test_unseen_data_of_other_classes_than_all_are_refused_before_training(
     with pytest.raises(MedsegError, match=r"unseen: three: nothing can be scored.*kind-1, kind-2"):
         benchmark.run(values, tmp_path / "out", device="cpu", quiet=True, report=False)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_the_one_class_of_masks_without_names_is_none_of_several(
+    named: bool, tmp_path: Path
+) -> None:
+    two, one = classes(tmp_path / "two", 2), classes(tmp_path / "one", 1)
+    if named:
+        shutil.copy(two / "labels.json", one / "labels.json")
+    else:
+        (one / "labels.json").unlink()
+    spec = parse_spec(tiny(tmp_path, data=[str(two), str(one)], unseen=[str(one)]))
+    _, checked, _ = check_spec(spec, Console(quiet=True))
+    assert list(checked["one"].misfits) == ([] if named else ["two"])
 
 
 def test_unseen_data_are_scored_by_the_models_of_their_classes_only(

@@ -218,16 +218,21 @@ def _misfits(
     usable = {name: other.labels for name, other in others.items() if other and other.labels}
     if survey is None or survey.labels is None or not usable:
         return {}
+    inferred = survey.dataset.labels is None
     found = {}
     for name, labels in usable.items():
         try:
-            agree(survey.labels, survey.dataset.labels is None, labels, entry.place)
+            agree(survey.labels, inferred, labels, entry.place)
+            # The one class of masks without names need not be the class that has its value.
+            fits = not inferred or len(survey.labels.labels) > 2 or len(labels.labels) == 2
         except DataError:
+            fits = False
+        if not fits:
             found[name] = (
                 f"{name} has the classes {', '.join(labels.names)}, and {entry.name} "
                 f"{', '.join(survey.labels.names)}"
             )
-    if len(found) == len(usable) and entry not in spec.data:
+    if len(found) == len(usable) and entry.name not in (data.name for data in spec.data):
         raise DataError(
             f"unseen: {entry.name}",
             f"nothing can be scored on it: {'; '.join(found.values())}",

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,7 +106,7 @@ def _dumped(value: Any, **options: Any) -> str:
     return json.dumps(value, ensure_ascii=False, **options) + "\n"
 
 
-def _rewrite(path: Path, change: Any) -> None:
+def _rewrite(path: Path, change: Callable[[str], str]) -> None:
     try:
         before = path.read_text(encoding="utf-8", errors="replace")
         after = change(before)

@@ -232,7 +232,8 @@ class Results:
     def tasks(self) -> tuple[Task, ...]:
         """What has scores: test parts first, then each training's unseen data."""
         found = dict.fromkeys(Task(cell.data, name) for cell in self.cells for name in cell.tables)
-        return tuple(sorted(found, key=lambda task: task.train != task.test))
+        fitting = [task for task in found if task not in self.misfits]
+        return tuple(sorted(fitting, key=lambda task: task.train != task.test))
 
     @property
     def own_tasks(self) -> tuple[Task, ...]:
@@ -251,7 +252,7 @@ class Results:
         facts = {name: self.facts("unseen", name).get("error") for name in names}
         return {name: str(error) for name, error in facts.items() if error}
 
-    @property
+    @cached_property
     def misfits(self) -> dict[Task, str]:
         """What is not scored because its classes are not those trained on, with both."""
         found = {}
@@ -331,6 +332,8 @@ class Results:
         return sorted(rows, key=lambda row: row[1])
 
     def _tables(self, system: str, task: Task) -> list[Path]:
+        if task in self.misfits:
+            return []
         cells = self.of(system, task.train)
         return [cell.tables[task.test] for cell in cells if task.test in cell.tables]
 

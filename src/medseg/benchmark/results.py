@@ -64,7 +64,7 @@ def write_results(
     Returns:
         The summary.
     """
-    tables = _tables(spec, records, places)
+    tables = _tables(spec, records, places, checked)
     write_text(folder / "results.csv", _long_table(tables, spec.metrics))
     write_text(folder / "cells.csv", _cell_table(records))
     summary = {
@@ -110,6 +110,7 @@ def _tables(
     spec: Spec,
     records: Sequence[Mapping[str, Any]],
     places: Mapping[tuple[str, str, int], Path],
+    checked: Mapping[str, Checked],
 ) -> list[_Table]:
     """The tables of all finished cells, in the order of the specification."""
     finished = {(r["system"], r["data"], r["seed"]): r for r in records if r["status"] == OK}
@@ -125,7 +126,7 @@ def _tables(
                 found += [
                     _Table(system.name, data.name, name, seed, place / "unseen" / f"{name}.csv")
                     for name, each in record["unseen"].items()
-                    if each["status"] == OK
+                    if each["status"] == OK and data.name not in checked[name].misfits
                 ]
     return found
 

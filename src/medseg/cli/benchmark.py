@@ -105,8 +105,9 @@ def benchmark(
 
         medseg benchmark grid.yaml -o bench --workers 2 --compare published.yaml
     """
+    from medseg.benchmark.pool import Stopped
     from medseg.benchmark.published import read_published
-    from medseg.benchmark.runner import Stopped, run
+    from medseg.benchmark.runner import run
     from medseg.benchmark.spec import read_yaml
     from medseg.errors import MedsegError, plural
 
@@ -220,7 +221,7 @@ def _print_plan(spec: Spec, output: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from medseg.benchmark.runner import cells_of
+    from medseg.benchmark.grid import cells_of
     from medseg.data.layouts import open_dataset
     from medseg.errors import MedsegError, plural
 
