@@ -104,6 +104,7 @@ def test_a_model_is_scored_by_pranets_convention_of_its_own_probabilities(
         ("--tolerance", "inf", "it is not a distance"),
         ("--tolerance", "-1", "it is not a distance"),
         ("--seed", "-1", "it is negative"),
+        ("--workers", "0", "there must be one"),
     ],
 )
 def test_a_number_out_of_range_is_refused_before_any_work(
