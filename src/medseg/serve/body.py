@@ -55,8 +55,8 @@ class Body:
         """
         kind, options = parse_options_header(request.headers.get("content-type"))
         multipart = kind == b"multipart/form-data"
-        if not (multipart or kind in (b"", b"application/octet-stream", b"image/*")
-                or kind.startswith(b"image/")):  # fmt: skip
+        plain = kind in (b"", b"application/octet-stream") or kind.startswith(b"image/")
+        if not (multipart or plain):
             raise HTTPException(
                 415, "Send the image file as the body (image/* or application/octet-stream) or as "
                 f"the field '{FIELD}' of multipart/form-data"

@@ -51,7 +51,9 @@ def load_models(paths: Sequence[Path], *, threads: int) -> dict[str, Served]:
         name = path.resolve().name if path.is_dir() else path.stem
         if name in served:
             raise MedsegError(
-                path, f"another model is called {name}, too", "Rename one, so that clients can tell"
+                path,
+                f"another model is called {name}, too",
+                "Rename one, or name run folders, so that clients can tell them apart",
             )
         file = find_bundle(path)
         is_bundle = file.suffix.lower() == SUFFIX
