@@ -204,7 +204,8 @@ SEND = """async (address) => {
     outcome[name] = await attempt().then(() => "sent", () => "blocked");
   };
   const load = (tag, more) => () => new Promise((resolve, reject) => {
-    const element = Object.assign(document.createElement(tag), { onload: resolve, onerror: reject }, more);
+    const outcome = { onload: resolve, onerror: reject };
+    const element = Object.assign(document.createElement(tag), outcome, more);
     document.head.append(element);
   });
   await tried("fetch", () => fetch(address + "x"));
@@ -519,7 +520,7 @@ def test_without_the_library_it_says_how_to_get_it(
     binary: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(web, "LIBRARY", "missing.mjs")
-    with pytest.raises(MedsegError, match="tools/vendor_web.py"):
+    with pytest.raises(MedsegError, match=r"tools/vendor_web\.py"):
         write_page(binary.graph, binary.manifest, tmp_path / "p.html", single_file=True)
     assert not list(tmp_path.iterdir())
 

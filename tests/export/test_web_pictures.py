@@ -28,7 +28,8 @@ READ = """async ({ data, channels }) => {
     const samples = channels ? toChannels(picture, channels) : picture.samples;
     let text = "";
     for (const sample of samples) text += String.fromCharCode(sample);
-    return { size: [picture.height, picture.width, channels || picture.channels], data: btoa(text) };
+    const size = [picture.height, picture.width, channels || picture.channels];
+    return { size, data: btoa(text) };
   } catch (error) {
     return { error: error instanceof Unreadable ? error.message : `bug: ${error}` };
   }

@@ -39,14 +39,14 @@ SHARED = ("png.js", "picture.js")
 _EXPORTS = re.compile(r"export\s*\{([^{}]*)\};?\s*(?://# sourceMappingURL=\S*\s*)?$")
 
 _LOCAL = (
-    "Your images stay on this device.",
-    "This page computes in your browser and has no permission to send anything; it works without "
-    "a network. It is not a medical device: do not base a diagnosis or a treatment on it.",
+    "Your images stay on this device. This is not a medical device.",
+    "The page computes in your browser and has no permission to send anything; it works without "
+    "a network. Do not base a diagnosis or a treatment on it.",
 )
 _REMOTE = (
-    "Your images are sent to the server that this page came from, and nowhere else.",
-    "It computes the masks and keeps neither. This is not a medical device: do not base a "
-    "diagnosis or a treatment on it.",
+    "Your images are sent to the server that this page came from. This is not a medical device.",
+    "That server computes the masks and keeps neither; the page sends nothing anywhere else. Do "
+    "not base a diagnosis or a treatment on it.",
 )
 
 
@@ -164,16 +164,21 @@ def _title(manifest: Manifest) -> str:
 
 def _facts(manifest: Manifest) -> list[tuple[str, str]]:
     data, side = manifest.data, manifest.preprocessing.image_size
-    cases = f", {data['cases']} cases" if "cases" in data else ""
-    facts = [
-        ("Trained on", f"{data.get('name', 'unknown data')}{cases}"),
+    cases = data.get("cases")
+    if isinstance(cases, dict):
+        cases = ", ".join(f"{count} {part}" for part, count in cases.items())
+    scores = ", ".join(
+        f"{name.removeprefix('val_').replace('_', ' ')} {value:.3f}"
+        for name, value in manifest.scores.items()
+    )
+    return [
+        ("Trained on", str(data.get("name", "unknown data")) + (f" ({cases})" if cases else "")),
+        ("Validation", scores or "none"),
         ("System", f"{manifest.system}, {manifest.parameters:,} parameters"),
         ("Images are resized to", f"{side} x {side} pixels"),
-        ("Validation", ", ".join(f"{k} {v:.4g}" for k, v in manifest.scores.items()) or "none"),
         ("Licence", manifest.licence or "not stated"),
         ("Made by", f"medseg {manifest.medseg}"),
     ]
-    return facts
 
 
 def _example(case: Golden) -> dict[str, str]:
@@ -220,7 +225,7 @@ def _render(
         script=script,
         promise=promise,
         limits=limits,
-        formats=f"{reads}; other files with `medseg predict`" if not remote else reads,
+        formats=reads if remote else f"{reads}; other files with <code>medseg predict</code>",
         accept="image/png,image/jpeg,image/webp,image/bmp,image/gif,.png,.jpg,.jpeg,.webp,.bmp,.gif"
         + (",.tif,.tiff" if remote else ""),
         licences=html.escape(_licences(remote=remote)),
