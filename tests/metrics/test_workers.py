@@ -14,6 +14,7 @@ import pytest
 
 from medseg.data.io import write_mask
 from medseg.errors import DataError, MedsegError
+from medseg.metrics import workers as workers_module
 from medseg.metrics.folders import evaluate_folders
 from medseg.metrics.workers import Workers
 
@@ -49,6 +50,22 @@ def test_a_worker_that_dies_is_an_error_that_says_so() -> None:
         Workers(1) as workers,
     ):
         list(workers.map(os._exit, [3]))
+
+
+def test_too_many_workers_are_an_error_and_leave_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    start = workers_module._start
+
+    def limited() -> subprocess.Popen[bytes]:
+        if started:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        started.append(start())
+        return started[0]
+
+    monkeypatch.setattr(workers_module, "_start", limited)
+    with pytest.raises(MedsegError, match="--workers 2: so many processes"), Workers(2):
+        pass
+    assert started[0].returncode == 0
 
 
 def pairs(root: Path, count: int = 7) -> tuple[Path, Path]:

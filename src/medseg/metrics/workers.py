@@ -49,6 +49,9 @@ class Workers:
 
     Args:
         count: how many.
+
+    Raises:
+        MedsegError: so many cannot be started.
     """
 
     def __init__(self, count: int) -> None:
@@ -57,7 +60,14 @@ class Workers:
     def __enter__(self) -> Workers:
         with ExitStack() as stack:
             self._idle: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
-            self._children = [stack.enter_context(_start()) for _ in range(self.count)]
+            try:
+                self._children = [stack.enter_context(_start()) for _ in range(self.count)]
+            except OSError as error:
+                raise MedsegError(
+                    f"--workers {self.count}",
+                    f"so many processes cannot be started ({error.strerror})",
+                    "Try fewer",
+                ) from error
             for child in self._children:
                 self._idle.put(child)
             self._threads = ThreadPoolExecutor(self.count)
@@ -170,14 +180,14 @@ def spread(count: int | None, pictures: int) -> Iterator[Map]:
     Args:
         count: processes; with 1 all is done in this one. None: one for each core where there are
             enough pictures to be worth their start, else threads.
-        pictures: how many there are to read.
+        pictures: how many there are to read, at least 1; there are no more processes than these.
     """
     if count == 1:
         yield map
     elif count is None and (cores() == 1 or pictures < WORTH_PROCESSES):
         yield in_order
     else:
-        with Workers(count or cores()) as workers:
+        with Workers(min(count or cores(), pictures)) as workers:
             yield lambda function, items: workers.map(
                 function, items, max(1, min(CHUNK, math.ceil(len(items) / (4 * workers.count))))
             )
