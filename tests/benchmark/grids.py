@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from data.builders import squares
+from medseg.benchmark.runner import Grid
 
 GOOD = """
 from torch import nn
@@ -50,3 +59,34 @@ def tiny(folder: Path, **values: Any) -> dict[str, Any]:
         "metrics": ["dice", "hd95"],
         **values,
     }
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def cell(grid: Grid, system: str, seed: int) -> Path:
+    return grid.folder / "cells" / system / "photos" / f"seed-{seed}"
+
+
+def texts(folder: Path) -> dict[str, str]:
+    """Every file of a folder as text; what is packed has no compression."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_text(errors="replace") for path in files}
+
+
+def named_in(folder: Path, places: Iterable[Path]) -> list[tuple[str, str]]:
+    return [(file, str(place)) for file, text in texts(folder).items()
+            for place in places if str(place) in text]  # fmt: skip
+
+
+def classes(folder: Path, count: int) -> Path:
+    """Squares of more than one class."""
+    squares(folder, 8)
+    for place, mask in enumerate(sorted((folder / "masks").iterdir())):
+        pixels = np.array(Image.open(mask)) > 0
+        Image.fromarray((pixels * (place % count + 1)).astype(np.uint8)).save(mask)
+    names = {"background": 0} | {f"kind-{value}": value for value in range(1, count + 1)}
+    (folder / "labels.json").write_text(json.dumps(names))
+    return folder
