@@ -104,6 +104,7 @@ NASTY = st.sampled_from(
         None, True, 0, -1, 2, 10**6, 10**30, -(10**30), 0.0, -0.5, 1e308, 5e-324, "", "x", "../..",
         "\x1b[2J", "\ud800", "a" * 10_000, [], [[]], {}, {"": None}, [0] * 3, [1e300] * 3,
         [65_536] * 8, [-1, 2], {"data": 5}, {"data": {"max_megapixels": "many"}}, {"seen": 5},
+        {"data": {"max_megapixels": "5"}}, {"data": {"max_megapixels": 1e308}}, {"seen": [[]]},
     ]
 )  # fmt: skip
 

@@ -106,7 +106,9 @@ class StoredRegion(BaseModel):
 class _ReadSettings(BaseModel):
     """What of a recipe's section ``data`` is used where a model is."""
 
-    max_megapixels: float = Field(default=100.0, gt=0, allow_inf_nan=False)
+    model_config = ConfigDict(strict=True)
+
+    max_megapixels: float = Field(default=100.0, gt=0, le=1e12)
     snap_masks: Literal["auto", "always", "never"] = "auto"
     group_pattern: str | None = None
     layout: str = "auto"
@@ -117,6 +119,8 @@ class _UsedRecipe(BaseModel):
 
 
 class _UsedData(BaseModel):
+    model_config = ConfigDict(strict=True)
+
     seen: list[str] = Field(default_factory=list)
 
 
@@ -366,8 +370,8 @@ def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, Manifest]]:
     # A damaged archive makes zipfile raise almost anything: BadZipFile, NotImplementedError,
     # RuntimeError (flags that say it is encrypted), zlib.error, struct.error ...
     except Exception as error:
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(path, f"it is damaged or not a bundle ({first_line})", _REMEDY) from error
+        reason = shown(str(error) or type(error).__name__, 200)
+        raise ModelError(path, f"it is damaged or not a bundle ({reason})", _REMEDY) from error
 
 
 def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
