@@ -14,7 +14,7 @@ CARD = Card(
         parameters=53_374,
         official_parameters=(
             "53,374 with its five side heads (github.com/JCruan519/EGE-UNet at f52ba30, "
-            "Apache-2.0); 50 K (paper)"
+            'Apache-2.0); "just 50KB" (abstract)'
         ),
         parity=(
             "the official module's weights, eval mode, noise of 128 x 192 and 256 x 256: "

@@ -14,7 +14,7 @@ CARD = Card(
         parameters=878_417,
         official_parameters=(
             "878,417 (github.com/duong-db/U-Lite at 5e2d53e, no licence: read for facts, "
-            "nothing copied); 878 K (paper)"
+            "nothing copied); 878 K (abstract)"
         ),
         parity=(
             "the official module's weights, eval mode, noise of 128 x 192: the same bits in fp32 "
@@ -22,7 +22,7 @@ CARD = Card(
         ),
         from_authors=(
             "the whole network, read in the official code; initialisation is PyTorch's, as there",
-            "7x7 crosses in encoder and decoder, 3x3 dilated ones in the bottleneck (also paper)",
+            "7x7 crosses in encoder and decoder, 3x3 dilated ones in the bottleneck (abstract)",
         ),
         deviations=(
             "sizes that 32 does not divide are padded with their last row and column",

@@ -5,8 +5,9 @@ Valanarasu, Patel (2022), "UNeXt: MLP-based Rapid Medical Image Segmentation Net
 
 An MLP that mixes the channels of one pixel sees its neighbours because five groups of channels have
 been moved by -2 ... 2 pixels before it, once along the width and once along the height. Skips are
-added, not concatenated. The widths 16, 32, 128, 160, 256 are those of the code, which alone give
-the 1.47 M parameters that the paper prints; its text says 32, 64, 128, 160, 256.
+added, not concatenated. The widths 16, 32, 128, 160, 256 are those of the code and give the 1.47 M
+parameters that everybody quotes; with 32, 64, 128, 160, 256, which reviews quote of the paper's
+text, there would be 1.58 M.
 """
 
 from __future__ import annotations
