@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from data.builders import noise
+from data.builders import noise, save
 from inference.builders import ORGANS, bundle, manifest_and_weights
 from inference.graphs import (
     IMAGES,
@@ -26,7 +28,10 @@ from inference.graphs import (
     save_graph,
 )
 from medseg.errors import MedsegError, ModelError
-from medseg.inference.onnx_file import read_metadata
+from medseg.export.graph import to_onnx
+from medseg.inference.files import predict_files
+from medseg.inference.network import load_network
+from medseg.inference.onnx_file import read_onnx
 from medseg.inference.predictor import FLIPS, load
 from medseg.inference.runtime import (
     MASK,
@@ -83,21 +88,12 @@ def test_averaging_over_flips_takes_the_mean_of_the_probabilities(tmp_path: Path
     )
 
 
-_exported: list[bytes] = []
-
-
+@cache
 def exported() -> bytes:
-    """A network of convolutions as `medseg export` writes it, once for all tests."""
-    if not _exported:
-        import tempfile
-
-        from medseg.export.graph import to_onnx
-        from medseg.inference.network import load_network
-
-        with tempfile.TemporaryDirectory() as folder:
-            path = bundle(Path(folder) / "model.medseg")
-            _exported.append(to_onnx(load_network(path, device="cpu")))
-    return _exported[0]
+    """A network of convolutions as `medseg export` writes it."""
+    with TemporaryDirectory() as folder:
+        path = bundle(Path(folder) / "model.medseg")
+        return to_onnx(load_network(path, device="cpu"))
 
 
 @pytest.mark.parametrize("shape", [(20, 33), (1, 1), (64, 64), (57, 31)])
@@ -114,7 +110,7 @@ def test_both_engines_give_the_same_mask(tmp_path: Path, shape: tuple[int, int])
 
 def test_the_metadata_are_those_that_onnx_runtime_reads() -> None:
     stored = open_session(exported()).get_modelmeta().custom_metadata_map
-    assert read_metadata(exported()) == stored
+    assert read_onnx(exported()).metadata == stored
 
 
 def test_a_graph_of_no_model_of_medseg_is_refused(tmp_path: Path) -> None:
@@ -260,7 +256,7 @@ def test_graphs_in_graphs_without_end_are_refused() -> None:
             content = bytes([number << 3 | 2, size & 127 | 128, size >> 7]) + content
     size = len(content)
     with pytest.raises(ValueError, match="deep"):
-        read_metadata(bytes([7 << 3 | 2, size & 127 | 128, size >> 7]) + content)
+        read_onnx(bytes([7 << 3 | 2, size & 127 | 128, size >> 7]) + content)
 
 
 TINY = graph()
@@ -344,7 +340,41 @@ def test_whatever_stands_for_the_threads_in_the_environment_a_graph_runs(
 def test_the_manifest_of_a_graph_needs_no_onnx_runtime(tmp_path: Path) -> None:
     manifest = manifest_and_weights()[0]
     assert manifest_of_graph(tmp_path / "model.onnx", graph()) == manifest
-    assert json.loads(read_metadata(graph())["medseg"]) == json.loads(manifest.model_dump_json())
+    assert json.loads(read_onnx(graph()).metadata["medseg"]) == json.loads(
+        manifest.model_dump_json()
+    )
+
+
+def quantised() -> bytes:
+    """:func:`bright` with pixels rounded to 8 bits of another scale on their way."""
+    scale = constant("scale", np.array(2, np.float32))
+    zero = constant("zero", np.array(0, np.uint8))
+    there = helper.make_node("QuantizeLinear", ["float", "scale", "zero"], ["coarse"])
+    back = helper.make_node("DequantizeLinear", ["coarse", "scale", "zero"], ["float 2"])
+    nodes = bright()
+    at = next(i for i, node in enumerate(nodes) if "float" in node.output) + 1
+    nodes[at].input[0] = "float 2"
+    return graph([*nodes[:at], scale, zero, there, back, *nodes[at:]])
+
+
+def test_masks_of_another_precision_are_not_mixed_in(tmp_path: Path) -> None:
+    image = save(tmp_path / "a.png", IMAGE)
+    (tmp_path / "8bit.onnx").write_bytes(quantised())
+    whole, coarse = load(save_graph(tmp_path / "model.onnx")), load(tmp_path / "8bit.onnx")
+    assert (whole.precision, coarse.precision) == ("fp32", "int8")
+    predict_files(whole, [image], tmp_path / "out")
+    with pytest.raises(MedsegError, match="--overwrite"):
+        predict_files(coarse, [image], tmp_path / "out")
+
+
+def test_masks_of_both_engines_may_be_mixed_and_both_are_noted(tmp_path: Path) -> None:
+    path = bundle_with(tmp_path / "model.medseg", exported())
+    for number, engine in enumerate(("torch", "onnx")):
+        model = load(path, engine=engine, device="cpu")  # type: ignore[arg-type]
+        images = [save(tmp_path / "in" / f"{i}.png", noise(i)) for i in range(number + 1)]
+        predict_files(model, images, tmp_path / "out")
+        note = json.loads((tmp_path / "out" / "predictions.json").read_text())
+        assert note["engines"] == [["torch"], ["onnx", "torch"]][number]
 
 
 def test_probabilities_and_mask_may_disagree_only_by_the_threshold(tmp_path: Path) -> None:

@@ -498,6 +498,8 @@ def _claim(folder: Path, model: Predictor, options: PredictOptions, overwrite: b
         },
     }
     # Notes written before models had these say nothing of them.
+    if model.precision != "fp32":
+        entry["precision"] = model.precision
     if manifest.temperature != 1:
         entry["temperature"] = manifest.temperature
     if manifest.postprocessing != Postprocessing():

@@ -7,6 +7,7 @@ The numbers are those of ``onnx.proto3``, https://github.com/onnx/onnx.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 MAX_BYTES = 2**31 - 1
 """What a message of Protocol Buffers may hold."""
@@ -28,10 +29,24 @@ CHILDREN = {
 }  # fmt: skip
 METADATA, KEY, VALUE = 14, 1, 2
 EXTERNAL_DATA, DATA_LOCATION = 13, 14
+OPERATION = 4
 
 
-def read_metadata(graph: bytes) -> dict[str, str]:
-    """The metadata of an ONNX file.
+@dataclass(frozen=True)
+class OnnxFile:
+    """What an ONNX file says of itself.
+
+    Attributes:
+        metadata: by key.
+        operations: of all its nodes, without their domain.
+    """
+
+    metadata: dict[str, str]
+    operations: set[str]
+
+
+def read_onnx(graph: bytes) -> OnnxFile:
+    """Read an ONNX file, all but its numbers.
 
     Raises:
         ValueError: damaged, or one of its tensors lies in another file, which would make ONNX
@@ -41,6 +56,7 @@ def read_metadata(graph: bytes) -> dict[str, str]:
         raise ValueError(f"{len(graph):,} bytes are more than ONNX allows")
     data = memoryview(graph)
     metadata: dict[str, str] = {}
+    operations: set[str] = set()
     count = 0
     open_messages = [("model", data, 0)]
     while open_messages:
@@ -59,11 +75,13 @@ def read_metadata(graph: bytes) -> dict[str, str]:
                 continue
             if number in CHILDREN[kind]:
                 open_messages.append((CHILDREN[kind][number], value, depth + 1))
+            elif kind == "node" and number == OPERATION:
+                operations.add(bytes(value).decode())
             elif kind == "model" and number == METADATA:
                 entry = {part: bytes(text).decode() for part, text in _fields(value)
                          if isinstance(text, memoryview)}  # fmt: skip
                 metadata[entry.get(KEY, "")] = entry.get(VALUE, "")
-    return metadata
+    return OnnxFile(metadata, operations)
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:

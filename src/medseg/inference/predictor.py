@@ -55,9 +55,13 @@ class Predictor(ABC):
         manifest: likewise.
         labels: the classes, with the values masks store.
         engine: what computes.
+        precision: of the network's numbers: ``fp32``, ``bf16``, ``fp16`` or ``int8``. Masks of
+            one model differ by it, and not by the engine.
     """
 
     engine: ClassVar[Literal["torch", "onnx", "openvino", "torchscript"]]
+
+    precision: str = "fp32"
 
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest

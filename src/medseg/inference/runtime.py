@@ -20,7 +20,7 @@ from medseg.inference.bundle import (
     read_graph,
     read_manifest,
 )
-from medseg.inference.onnx_file import MAX_BYTES, read_metadata
+from medseg.inference.onnx_file import MAX_BYTES, read_onnx
 from medseg.inference.predictor import FLIPS, Prediction, Predictor
 
 METADATA = "medseg"
@@ -67,7 +67,8 @@ class OnnxModel(Predictor):
         super().__init__(manifest)
         self.source = source
         with _told(source):
-            read_metadata(graph)
+            if "QuantizeLinear" in read_onnx(graph).operations:
+                self.precision = "int8"
             self.session = open_session(graph, threads=threads)
             self._check_signature()
 
@@ -220,7 +221,7 @@ def manifest_of_graph(path: Path, graph: bytes) -> Manifest:
         ModelError: damaged, or not exported by medseg.
     """
     with _told(path):
-        stored = read_metadata(graph).get(METADATA)
+        stored = read_onnx(graph).metadata.get(METADATA)
     if stored is None:
         raise ModelError(
             path, "it was not exported by medseg: labels and pre-processing are not in it",
