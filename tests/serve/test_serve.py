@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from PIL import Image
 
 from commands import medseg
 from data.builders import noise
+from inference.builders import ORGANS, bundle
 from serve.servers import CARD, JSON, PREDICT, Server, png, serving
 
 IMAGE = noise(1, (30, 41))
@@ -286,6 +288,20 @@ def test_a_token_that_no_header_can_hold_is_refused(served: dict[str, Path], tok
     ran = medseg("serve", served["bright"], "--token", token)
     assert ran.code == 2
     assert "--token" in ran.message
+
+
+def test_a_bundle_without_a_graph_is_computed_by_pytorch(tmp_path: Path) -> None:
+    model = bundle(tmp_path / "weights.medseg", ORGANS)
+    files = [tmp_path / f"{seed}.png" for seed in range(6)]
+    for seed, file in enumerate(files):
+        file.write_bytes(png(noise(seed, (30 + seed, 41))))
+    ran = medseg("predict", model, *files, "-o", tmp_path / "out")
+    assert ran.code == 0, ran.err
+    with serving(tmp_path / "s", model) as server, ThreadPoolExecutor(6) as pool:
+        assert server.get("/v1/models").json["models"][0]["engine"] == "torch"
+        replies = list(pool.map(lambda file: server.predict(file.read_bytes()), files))
+    for file, reply in zip(files, replies, strict=True):
+        assert reply.body == (tmp_path / "out" / file.name).read_bytes()
 
 
 def test_two_models_of_one_name_are_refused(served: dict[str, Path], tmp_path: Path) -> None:

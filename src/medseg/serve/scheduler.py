@@ -97,9 +97,10 @@ class Scheduler:
             thread.join()
 
     def _work(self) -> None:
-        if "torch" in sys.modules:
+        torch = sys.modules.get("torch")
+        if torch is not None:
             # OpenMP counts the threads of each of its callers.
-            sys.modules["torch"].set_num_threads(self._threads_each)
+            torch.set_num_threads(self._threads_each)
         while batch := self._next_batch():
             self._on_batch(len(batch))
             try:
