@@ -48,8 +48,8 @@ GOLDEN_SIDE = 384
 _UNDECIDED = 2e-5
 _CANDIDATES = 4
 
-# Numbers kept of the validation part: 8 MB, and a second of fitting.
-_MAX_LOGITS = 2_000_000
+# Numbers kept of the validation part; fitting them takes about a second.
+_MAX_LOGITS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Sample:
 
     def probabilities(self, temperature: float) -> NDArray[np.float64]:
         """``(N, K)``, of the logits divided by ``temperature``."""
-        return _softmax(self.logits.astype(np.float64) / temperature)
+        return _softmax(_by_class(self.logits) / temperature).T
 
     def calibration_error(self, temperature: float) -> float:
         """Expected calibration error of all pixels, the mean over the foreground classes."""
@@ -209,19 +209,20 @@ def fit_temperature(sample: Sample) -> float:
         ``MIN_TEMPERATURE`` to ``MAX_TEMPERATURE``, to four digits. 1 where pixels say nothing of
         it: there are none, they are all right, or the network does not tell them apart.
     """
-    logits = sample.logits.astype(np.float64)
-    if not len(logits) or not np.isfinite(logits).all() or not np.ptp(logits, axis=1).any():
+    logits = _by_class(sample.logits)
+    if not logits.size or not np.isfinite(logits).all() or not np.ptp(logits, axis=0).any():
         return 1.0
-    truth = np.take_along_axis(logits, sample.classes[:, None].astype(np.intp), axis=1)
+    right = sample.classes[None].astype(np.intp)
+    truth = np.take_along_axis(logits, right, axis=0)[0]
     rivals = logits.copy()
-    np.put_along_axis(rivals, sample.classes[:, None].astype(np.intp), -np.inf, axis=1)
-    if (truth[:, 0] > rivals.max(axis=1)).all():
+    np.put_along_axis(rivals, right, -np.inf, axis=0)
+    if (truth > rivals.max(axis=0)).all():
         return 1.0
 
     def slope(log_scale: float) -> float:
         """Of the negative log-likelihood over the factor of the logits; it only ever rises."""
         shares = _softmax(logits * math.exp(log_scale))
-        return float(sample.weights @ ((shares * logits).sum(axis=1) - truth[:, 0]))
+        return float(sample.weights @ ((shares * logits).sum(axis=0) - truth))
 
     low, high = -math.log(MAX_TEMPERATURE), -math.log(MIN_TEMPERATURE)
     if slope(low) >= 0:
@@ -243,9 +244,15 @@ def _calibration(sample: Sample, temperature: float) -> Mapping[str, float]:
     }
 
 
+def _by_class(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """``(N, K)`` to ``(K, N)``, over which sums are ten times as fast."""
+    return np.ascontiguousarray(logits.T, dtype=np.float64)
+
+
 def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    powers: NDArray[np.float64] = np.exp(logits - logits.max(axis=1, keepdims=True))
-    powers /= powers.sum(axis=1, keepdims=True)
+    """Of ``(K, N)`` logits."""
+    powers: NDArray[np.float64] = np.exp(logits - logits.max(axis=0))
+    powers /= powers.sum(axis=0)
     return powers
 
 
