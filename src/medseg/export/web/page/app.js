@@ -23,12 +23,16 @@ const say = (text) => { $("live").textContent = text; };
 // Start
 
 async function begin() {
+  for (const name of ["DecompressionStream", "OffscreenCanvas", "WebAssembly"]) {
+    if (!(name in globalThis)) throw new Error(`This browser is too old (it has no ${name}): update it`);
+  }
   const parts = await collectParts();
   engine = about.remote ? new RemoteEngine(parts, askForToken) : new LocalEngine(parts);
   chooseModel(about.models[0]);
   await engine.start(model);
   ready = true;
   $("hint").textContent = "The mask of an image is shown here.";
+  if (!items.length) engine.warm();
   work();
 }
 
@@ -48,8 +52,8 @@ async function collectParts() {
   lock.httpEquiv = "Content-Security-Policy";
   lock.content = about.lock;
   document.head.append(lock);
-  const packed = Uint8Array.from(atob(parts.worker), (letter) => letter.charCodeAt(0));
-  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const packed = new Blob([fromBase64(parts.worker)]).stream();
+  const stream = packed.pipeThrough(new DecompressionStream("gzip"));
   return { ...parts, worker: await new Response(stream).text() };
 }
 
@@ -132,7 +136,7 @@ async function collect(entry, found, inside = "") {
     entries.push(...some);
   }
   entries.sort((one, other) => (one.name < other.name ? -1 : 1));
-  for (const child of entries) await collect(child, found, inside || entry.isDirectory ? `${inside}${entry.name}/` : "");
+  for (const child of entries) await collect(child, found, `${inside}${entry.name}/`);
 }
 
 function chosenFiles(input) {
@@ -146,8 +150,7 @@ function chosenFiles(input) {
 }
 
 function exampleFile() {
-  const bytes = Uint8Array.from(atob(model.example.image), (letter) => letter.charCodeAt(0));
-  return new File([bytes], "example.png", { type: "image/png" });
+  return new File([fromBase64(model.example.image)], "example.png", { type: "image/png" });
 }
 
 // Computing: one image at a time, the shown one first
@@ -163,7 +166,10 @@ function work() {
   const showing = current && current.state !== "failed" && (!shown || shown.item !== current);
   const next = showing ? current : items.find((item) => item.state === "waiting");
   $("list").setAttribute("aria-busy", String(Boolean(next) || deciding));
-  if (!next) return;
+  if (!next) {
+    if (items.length > 20) say($("count").textContent);
+    return;
+  }
   working = true;
   compute(next).finally(() => {
     working = false;
@@ -298,9 +304,9 @@ function show(item, { width, height, pixels, classes }) {
 }
 
 function sameAsExample(classes) {
-  const wanted = atob(model.example.classes);
+  const wanted = fromBase64(model.example.classes);
   let differing = 0;
-  for (let i = 0; i < classes.length; i += 1) differing += classes[i] !== wanted.charCodeAt(i);
+  for (let i = 0; i < classes.length; i += 1) differing += classes[i] !== wanted[i];
   return differing
     ? `${number(differing)} pixels differ from the mask that the model was shipped with.`
     : "Every pixel is as in the mask that the model was shipped with.";

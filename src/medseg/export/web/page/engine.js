@@ -1,8 +1,9 @@
-// What computes masks: a worker in this page, or the server it came from. Both have `start()`,
-// `predict(id, file, model, threshold)` and `decide(id, file, model, threshold)`; a threshold of
-// null is the model's own. They fail with messages for people.
+// What computes masks: a worker in this page, or the server it came from. Both have `start(model)`,
+// `warm()`, `predict(id, file, model, threshold)` and `decide(id, file, model, threshold)`, which
+// gives the mask of an image once more, at another threshold, or null where that must be predicted
+// again. A threshold of null is the model's own. They fail with messages for people.
 
-/** A worker made of the page's own text, so that nothing is requested. */
+/** Calls to a worker, which is made of the page's own text, so that nothing is requested. */
 class Calls {
   constructor(source) {
     const address = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
@@ -22,12 +23,12 @@ class Calls {
     };
   }
 
-  call(name, message, moved = []) {
+  call(name, message) {
     this.number += 1;
     const number = this.number;
     return new Promise((resolve, reject) => {
       this.pending.set(number, { resolve, reject });
-      this.worker.postMessage({ call: name, number, ...message }, moved);
+      this.worker.postMessage({ call: name, number, ...message });
     });
   }
 }
@@ -42,6 +43,11 @@ class LocalEngine {
     const { wasm, graph } = this.parts;
     this.parts = null;
     return this.calls.call("start", { wasm, graph, model });
+  }
+
+  /** So that the first image need not wait; what fails here fails again there, and is told. */
+  warm() {
+    this.calls.call("warm", {}).catch(() => {});
   }
 
   predict(id, file, model, threshold) {
@@ -60,9 +66,9 @@ class RemoteEngine {
     this.token = "";
   }
 
-  async start() {
-    return {};
-  }
+  async start() {}
+
+  warm() {}
 
   async predict(id, file, model, threshold) {
     const shown = this.calls.call("decode", { file, maxPixels: model.maxPixels }).catch(() => null);
@@ -97,18 +103,11 @@ class RemoteEngine {
       return this.request(file, model, threshold);
     }
     const answer = await response.json().catch(() => ({}));
-    if (!response.ok) throw new Error(reasonOf(answer) || `the server answers ${response.status}`);
-    const png = Uint8Array.from(atob(answer.mask), (letter) => letter.charCodeAt(0));
-    const mask = await readPng(png, Infinity);
-    const { width, height, samples } = mask;
+    if (!response.ok) {
+      const reason = typeof answer.detail === "string" ? answer.detail : `status ${response.status}`;
+      throw new Error(`was refused by the server: ${reason}`);
+    }
+    const { width, height, samples } = await readPng(fromBase64(answer.mask), Infinity);
     return { width, height, classes: samples, milliseconds: answer.milliseconds };
   }
-}
-
-/** Of an error that a server answers with. */
-function reasonOf(answer) {
-  const detail = answer.detail ?? answer.error ?? answer.message;
-  if (typeof detail === "string") return detail;
-  if (detail && typeof detail.found === "string") return `${detail.found}. ${detail.remedy ?? ""}`;
-  return "";
 }

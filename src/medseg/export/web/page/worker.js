@@ -8,11 +8,8 @@ let session = null;
 let model = null;
 
 async function inflate(base64) {
-  const text = atob(base64);
-  const packed = new Uint8Array(text.length);
-  for (let i = 0; i < text.length; i += 1) packed[i] = text.charCodeAt(i);
-  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return new Response(stream).arrayBuffer();
+  const stream = new Blob([fromBase64(base64)]).stream();
+  return new Response(stream.pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
 }
 
 async function start(message) {
@@ -24,6 +21,12 @@ async function start(message) {
   const options = { executionProviders: ["wasm"], logSeverityLevel: 3 };
   session = await InferenceSession.create(new Uint8Array(graph), options);
   return { threads: env.wasm.numThreads };
+}
+
+/** Browsers translate WebAssembly to slow code first, and to fast code while it runs. */
+async function warm() {
+  const channels = model.channels;
+  await compute({ width: 8, height: 8, channels, samples: new Uint8Array(64 * channels) });
 }
 
 /** What the page shows of a file, for a mask that is computed elsewhere. */
@@ -81,7 +84,7 @@ function explain(error) {
 
 // ONNX Runtime starts this file again for each of its threads, under another name.
 if (!self.name.startsWith("em-pthread")) {
-  const calls = { start, decode, predict, decide };
+  const calls = { start, warm, decode, predict, decide };
   self.onmessage = async ({ data }) => {
     try {
       const result = await calls[data.call](data);
