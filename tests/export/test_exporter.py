@@ -110,6 +110,13 @@ def test_a_bundle_can_get_its_graph_in_place(organs: Path, graph: bytes, tmp_pat
     assert read_graph(model) == graph
 
 
+def test_an_earlier_graph_of_the_bundle_leaves_no_trace(
+    organs: Path, graph: bytes, tmp_path: Path
+) -> None:
+    both = export(organs, tmp_path / "both.medseg", format="onnx").output
+    assert export(both, tmp_path / "m.onnx", format="onnx").output.read_bytes() == graph
+
+
 @pytest.mark.parametrize(
     ("format", "files"),
     [("openvino", {"m.xml", "m.bin", "m.xml.md"}), ("torchscript", {"m.pt", "m.pt.md"})],
@@ -148,9 +155,9 @@ def test_a_page_is_written_as_a_folder_or_as_a_file(
         (output if single else output / "index.html").write_bytes(b"345")
 
     monkeypatch.setattr(web, "write_page", write_page)
-    name = "page.html" if single else "page"
+    name = "page.html" if single else "page.v2"
     done = export(organs, tmp_path / name, format="web", single_file=single)
-    expected = {"page.html"} if single else {"page/index.html", "page/model.js"}
+    expected = {"page.html"} if single else {f"{name}/index.html", f"{name}/model.js"}
     assert left_in(tmp_path) == {*expected, f"{name}.md"}
     assert done.rows[1].size_mb == (3 if single else 5) / 1e6
 
@@ -283,7 +290,8 @@ def test_int8_needs_the_data_the_model_was_trained_on(
         ("m.pt", {}, r"-o m\.pt: it is not a name for --format onnx\. Name \.onnx or \.medseg"),
         ("m.onnx", {"format": "openvino"}, r"Name \.xml"),
         ("m", {"format": "torchscript"}, r"Name \.pt"),
-        ("m.html", {"format": "web"}, "Name a new folder"),
+        ("m.html", {"format": "web"}, "it names a file. Add --single-file, or name a folder"),
+        ("M.ONNX", {}, r"Name \.onnx"),
         ("page", {"format": "web", "single_file": True}, r"Name \.html"),
         ("m.onnx", {"format": "onxn"}, r"onxn: there is no such format\. Did you mean 'onnx'"),
         ("m.onnx", {"opset": 17}, "--opset 17: it has no antialiased resizing"),
@@ -309,7 +317,7 @@ def test_a_folder_that_holds_files_is_not_replaced(organs: Path, tmp_path: Path)
     (tmp_path / "page" / "mine.txt").write_text("mine")
     (tmp_path / "m.onnx").mkdir()
     for name, format in (("page", "web"), ("m.onnx", "onnx")):  # noqa: A001
-        with pytest.raises(MedsegError, match="it is a folder"):
+        with pytest.raises(MedsegError, match="it is a folder that is in use"):
             export(organs, tmp_path / name, format=format)  # type: ignore[arg-type]
     assert left_in(tmp_path) == {"page/mine.txt", "m.onnx"}
 

@@ -45,7 +45,7 @@ ENGINES: dict[Format, str] = {
     "onnx": "ONNX Runtime",
     "openvino": "OpenVINO",
     "torchscript": "TorchScript",
-    "web": "web page",
+    "web": "ONNX Runtime (the page's graph)",
 }
 
 HEAD = ("Engine", "Size, MB", "Time, ms", "Peak memory, MB", "Validation Dice")
@@ -140,6 +140,8 @@ def export(
             "Name a run or a .medseg file",
         )  # fmt: skip
     reference = load_network(source, device="cpu", system=system)
+    # An earlier graph in the bundle is none of the new file's business.
+    reference.manifest = reference.manifest.model_copy(update={"graph_sha256": None})
     validation, notes = None, []
     if data is not None:
         validation = _validation(Path(data), model, layout, needed=int8)
@@ -152,7 +154,8 @@ def export(
         def write(graph: bytes | None, precision: str) -> Made:
             folder = Path(scratch) / precision
             folder.mkdir()
-            return _write(format, graph, reference, source, folder / output.name)
+            path = folder / output.name
+            return _write(format, graph, reference, source, path, single_file=single_file)
 
         graph = None
         if format != "torchscript":
@@ -216,24 +219,15 @@ def _check_options(
         raise MedsegError(
             f"--format {format}", "there is no such format", nearest(format, SUFFIXES)
         )
-    suffixes = SUFFIXES[format]
-    if format == "web":
-        suffixes = suffixes[1:] if single_file else suffixes[:1]
-    if output.suffix.lower() not in suffixes or (format == "web" and output.is_file()):
-        wanted = " or ".join(suffixes).strip() or "a new folder"
-        raise MedsegError(
-            f"-o {output}", f"it is not a name for --format {format}", f"Name {wanted}"
-        )
-    if output.is_dir() and (suffixes != ("",) or any(output.iterdir())):
-        raise MedsegError(f"-o {output}", "it is a folder that holds files", "Choose another name")
+    if single_file and format != "web":
+        raise MedsegError("--single-file", "it is for --format web", "Leave it out")
+    _check_output(output, format, single_file)
     if opset is not None:
         if format not in ("onnx", "web"):
             raise MedsegError(
                 f"--opset {opset}", f"--format {format} has no opset", "Leave --opset out"
             )
         check_opset(opset)
-    if single_file and format != "web":
-        raise MedsegError("--single-file", "it is for --format web", "Leave it out")
     if dice_budget is not None and not (int8 and 0 <= dice_budget <= 100):
         raise MedsegError(
             f"--dice-budget {dice_budget:g}", "it is what --int8 may cost, in points of Dice",
@@ -241,7 +235,7 @@ def _check_options(
         )  # fmt: skip
     if not int8:
         return
-    if format == "torchscript" or output.suffix.lower() == SUFFIX:
+    if format == "torchscript" or output.suffix == SUFFIX:
         raise MedsegError(
             "--int8", f"{output.suffix} files hold the model in full precision",
             "Export to .onnx, or with --format openvino or web",
@@ -251,6 +245,21 @@ def _check_options(
             "--int8", "it is calibrated on training images and measured on validation images",
             "Give the dataset with --data",
         )  # fmt: skip
+
+
+def _check_output(output: Path, format: Format, single_file: bool) -> None:  # noqa: A002
+    folder = format == "web" and not single_file
+    if folder and output.suffix == ".html":
+        raise MedsegError(f"-o {output}", "it names a file", "Add --single-file, or name a folder")
+    if not folder and output.suffix not in SUFFIXES[format]:
+        raise MedsegError(
+            f"-o {output}", f"it is not a name for --format {format}",
+            f"Name {' or '.join(SUFFIXES[format])}",
+        )  # fmt: skip
+    if output.is_dir() and not (folder and not any(output.iterdir())):
+        raise MedsegError(f"-o {output}", "it is a folder that is in use", "Choose another name")
+    if folder and output.is_file():
+        raise MedsegError(f"-o {output}", "it is a file", "Name a new folder")
 
 
 def _validation(data: Path, model: Path, layout: str, *, needed: bool) -> Validation | None:
@@ -330,6 +339,8 @@ def _write(
     reference: Model,
     source: Path,
     path: Path,
+    *,
+    single_file: bool,
 ) -> Made:
     manifest = reference.manifest
     if graph is None:
@@ -344,14 +355,14 @@ def _write(
             graph,
             manifest,
             path,
-            single_file=path.suffix != "",
+            single_file=single_file,
             card=read_card(source),
             golden=read_golden(source),
         )
         return Made(path, runs)
     if format == "openvino":
         write_openvino(graph, manifest, path)
-    elif path.suffix.lower() == SUFFIX:
+    elif path.suffix == SUFFIX:
         weights = read_bundle(source).weights
         write_bundle(
             path, manifest, weights, card=read_card(source), golden=read_golden(source), graph=graph

@@ -26,9 +26,9 @@ SUFFIXES: dict[Format, tuple[str, ...]] = {
     "onnx": (".onnx", SUFFIX),
     "openvino": (".xml",),
     "torchscript": (".pt",),
-    "web": ("", ".html"),
+    "web": (".html",),
 }
-"""Of the output; the web page is a folder or, as a single file, HTML."""
+"""Of the output; a web page that is no single file is a folder of any name."""
 
 NEEDS: dict[Format, tuple[str, ...]] = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
