@@ -18,7 +18,8 @@ from medseg.inference.runtime import IMAGE
 
 
 def quantise(graph: bytes, manifest: Manifest, images: Iterable[NDArray[np.uint8]]) -> bytes:
-    """``graph`` with its convolutions in 8 bits, by ONNX Runtime's static quantisation.
+    """``graph`` with its convolutions, and the clipping that follows them, in 8 bits, by ONNX
+    Runtime's static quantisation.
 
     Everything else stays float: resizing, normalisation, gates, sums, the decision; and the first
     and the last convolution, in which rounding costs most. Weights have a scale for each channel
@@ -58,7 +59,7 @@ def quantise(graph: bytes, manifest: Manifest, images: Iterable[NDArray[np.uint8
                     path,
                     _reader(images, manifest.preprocessing.channels),
                     quant_format=QuantFormat.QDQ,
-                    op_types_to_quantize=["Conv"],
+                    op_types_to_quantize=["Conv", "Clip", "Relu"],
                     nodes_to_exclude=[convolutions[0], convolutions[-1]],
                     per_channel=True,
                     reduce_range=True,
