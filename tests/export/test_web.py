@@ -593,3 +593,20 @@ def test_the_page_of_a_service_lets_it_compute_and_asks_for_a_token(
         visit.page.locator("#list li.done").wait_for()
         assert asked[-1] == "/v1/predict?model=second"
         assert all(name.startswith((address, "blob:")) for name in visit.requests)
+
+
+def test_a_picture_is_never_shown_under_the_name_of_another(
+    browser: Browser, address: str, images: list[Path]
+) -> None:
+    with Visit(browser, address) as visit:
+        visit.choose(images[:2])
+        together = visit.page.evaluate(
+            """() => {
+              document.querySelectorAll("#list button")[1].click();
+              return [document.getElementById("viewer-title").textContent,
+                document.getElementById("layers").hidden];
+            }"""
+        )
+        assert together == [images[1].name, True]
+        visit.settle()
+        assert visit.page.locator("#layers").is_visible()

@@ -36,6 +36,7 @@ MODULE = "ort-wasm-simd-threaded.wasm.gz"
 SHARED = ("png.js", "picture.js")
 """Sources that the worker and the page both hold."""
 
+_NONE = "'none'"
 _EXPORTS = re.compile(r"export\s*\{([^{}]*)\};?\s*(?://# sourceMappingURL=\S*\s*)?$")
 
 _LOCAL = (
@@ -116,19 +117,16 @@ def _about(
     manifests: Mapping[str, Manifest], cards: Mapping[str, str], *, remote: bool
 ) -> dict[str, Any]:
     """What the page's script knows of itself and its models."""
-    compute = "" if remote else " 'wasm-unsafe-eval'"
+    compute = _NONE if remote else "'wasm-unsafe-eval'"
     return {
         "remote": remote,
         "parts": ["worker"] if remote else ["worker", "wasm", "graph"],
         "files": {},
         # Added by the script once it has all it needs: from then on not even the page's own
         # files are asked for.
-        "lock": f"script-src{compute or chr(32) + _NONE}; worker-src blob:",
+        "lock": f"script-src {compute}; worker-src blob:",
         "models": [_model(name, each, cards.get(name, "")) for name, each in manifests.items()],
     }
-
-
-_NONE = "'none'"
 
 
 def _model(name: str, manifest: Manifest, card: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ let numbered = 0;
 let ready = false;
 let working = false;
 
+const isImageName = (name) => IMAGE_NAME.test(name) && !name.startsWith(".");
 const number = (value, digits = 0) =>
   value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 const say = (text) => { $("live").textContent = text; };
@@ -65,6 +66,7 @@ function chooseModel(chosen) {
   document.title = `${model.title} · medseg`;
   $("subtitle").textContent = `Finds ${model.labels.slice(1).map((label) => label.name).join(", ")}`;
   $("threshold-box").hidden = model.threshold === null;
+  $("reset").hidden = true;
   if (model.threshold !== null) {
     $("threshold").value = model.threshold;
     showThreshold();
@@ -112,20 +114,23 @@ function add(files) {
 }
 
 async function droppedFiles(transfer) {
-  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+  const dropped = [...transfer.items]
+    .filter((item) => item.kind === "file")
+    .map((item) => ({ entry: item.webkitGetAsEntry?.(), file: item.getAsFile() }));
   const found = [];
-  for (const entry of entries) await collect(entry, found);
-  if (entries.length) return found;
-  return [...transfer.files].map((file) => ({ file, path: file.name }));
+  for (const { entry, file } of dropped) {
+    if (entry?.isDirectory) await collect(entry, found, "");
+    else if (file) found.push({ file, path: file.name });
+  }
+  return found;
 }
 
-async function collect(entry, found, inside = "") {
+/** The images in a folder; its other files are passed over. */
+async function collect(entry, found, inside) {
   if (entry.isFile) {
-    // In a folder, other files than images are passed over; named ones are answered.
-    if (!inside || (IMAGE_NAME.test(entry.name) && !entry.name.startsWith("."))) {
-      const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
-      found.push({ file, path: inside + entry.name });
-    }
+    if (!isImageName(entry.name)) return;
+    const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
+    found.push({ file, path: inside + entry.name });
     return;
   }
   const reader = entry.createReader();
@@ -141,11 +146,11 @@ async function collect(entry, found, inside = "") {
 
 function chosenFiles(input) {
   const files = [...input.files]
-    .map((file) => ({ file, path: (file.webkitRelativePath || file.name) }))
-    .filter(({ file }) => input.id !== "folder" || (IMAGE_NAME.test(file.name) && !file.name.startsWith(".")));
+    .map((file) => ({ file, path: file.webkitRelativePath || file.name }))
+    .filter(({ file }) => input.id !== "folder" || isImageName(file.name));
   const none = input.files.length > 0 && files.length === 0;
   input.value = "";
-  if (none) trouble("This folder holds no images.");
+  trouble(none ? "This folder holds no images." : "");
   return files;
 }
 
@@ -182,24 +187,26 @@ async function compute(item) {
   item.state = "working";
   updateRow(item);
   const asked = { model, threshold };
+  let found = null;
+  let result = null;
+  let failure = "";
   try {
-    const found = await engine.predict(item.id, item.file, asked.model, asked.threshold);
-    const result = await resultOf(found, asked);
-    if (!items.includes(item)) return;
-    if (asked.model !== model || asked.threshold !== threshold) {
-      item.state = "waiting";
-      updateRow(item);
-      return;
-    }
-    item.result = result;
-    item.state = "done";
+    found = await engine.predict(item.id, item.file, asked.model, asked.threshold);
+    result = await resultOf(found, asked);
+  } catch (error) {
+    failure = error.message;
+  }
+  if (!items.includes(item)) return;
+  if (asked.model !== model || asked.threshold !== threshold) {
+    item.state = "waiting"; // for what has been chosen meanwhile
+  } else if (failure) {
+    Object.assign(item, { state: "failed", error: failure, result: null });
+    if (item === current) showNothing(`${item.path} ${failure}.`);
+    say(`${item.path} ${failure}`);
+  } else {
+    Object.assign(item, { state: "done", result });
     if (item === current) show(item, found);
     else if (items.length <= 20) say(`${item.path}: ${summary(item)}`);
-  } catch (error) {
-    item.state = "failed";
-    item.error = error.message;
-    if (item === current) showNothing(`${item.path} ${error.message}.`);
-    say(`${item.path} ${error.message}`);
   }
   updateRow(item);
 }
@@ -264,7 +271,7 @@ function select(item) {
   for (const each of items) each.row.firstChild.setAttribute("aria-current", String(each === item));
   item.row.scrollIntoView({ block: "nearest" });
   if (item.state === "failed") showNothing(`${item.path} ${item.error}.`);
-  else if (shown?.item !== item) $("viewer-title").textContent = item.path;
+  else if (shown?.item !== item) showNothing("Computing …"); // never a picture under another's name
   work();
 }
 
@@ -341,7 +348,8 @@ function drawLayers() {
   const stride = Math.ceil(Math.max(shown.width, shown.height) / MAX_SHOWN);
   const classes = reduce(shown.classes, shown.width, shown.height, stride);
   const { width, height } = $("image");
-  const { areas, lines } = drawMask(classes, width, height, visible, model.labels.map((label) => rgbOf(label.colour)));
+  const colours = model.labels.map((label) => rgbOf(label.colour));
+  const { areas, lines } = drawMask(classes, width, height, visible, colours);
   $("areas").getContext("2d").putImageData(areas, 0, 0);
   $("lines").getContext("2d").putImageData(lines, 0, 0);
   showLayers();
@@ -549,9 +557,13 @@ function wire() {
   document.addEventListener("drop", async (event) => {
     event.preventDefault();
     document.body.classList.remove("over");
-    const files = await droppedFiles(event.dataTransfer);
-    trouble(files.length ? "" : "There are no images in what was dropped.");
-    add(files);
+    try {
+      const files = await droppedFiles(event.dataTransfer);
+      trouble(files.length ? "" : "There are no images in what was dropped.");
+      add(files);
+    } catch {
+      trouble("The browser does not let this page read that folder. Use “Choose a folder”.");
+    }
   });
   document.addEventListener("paste", (event) => {
     const files = [...event.clipboardData.files];
@@ -583,8 +595,8 @@ function wire() {
   for (const each of about.models) $("model").append(new Option(each.title, each.name));
   $("models").hidden = about.models.length < 2;
   $("model").addEventListener("change", (event) => {
-    shown = null;
     chooseModel(about.models.find((each) => each.name === event.target.value));
+    showNothing(items.length ? "Computing …" : "The mask of an image is shown here.");
     updateCount();
     work();
   });
