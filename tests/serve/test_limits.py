@@ -65,7 +65,7 @@ def test_an_answer_that_takes_too_long_is_given_up(served: dict[str, Path], tmp_
 
 def test_when_too_many_wait_others_are_told_when_to_come_back(strict: Server) -> None:
     with ThreadPoolExecutor(8) as pool:
-        replies = list(pool.map(lambda _: strict.predict(wide(3_000)), range(8)))
+        replies = list(pool.map(lambda _: strict.predict(wide(1_500)), range(8)))
     by_status = {status: [r for r in replies if r.status == status] for status in (200, 429)}
     assert len(by_status[200]) + len(by_status[429]) == 8
     assert len(by_status[200]) >= 2
@@ -93,9 +93,9 @@ def test_a_client_who_leaves_the_queue_is_not_computed(
     with serving(tmp_path / "s", served["slow"], "--workers", 1) as one:
         batches = one.counted("medseg_batch_size_count")
         with ThreadPoolExecutor(1) as pool:
-            running = pool.submit(one.predict, wide(8_000))
+            running = pool.submit(one.predict, wide(16_000))
             one.wait_for("medseg_batch_size_count", batches + 1)
-            leavers = [_begun(one, wide(8_000)) for _ in range(5)]
+            leavers = [_begun(one, wide(16_000)) for _ in range(5)]
             one.wait_for("medseg_queue_length", 5)
             for connection in leavers:
                 connection.close()

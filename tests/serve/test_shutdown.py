@@ -11,7 +11,7 @@ import pytest
 
 from serve.servers import PREDICT, png, serving
 
-WIDE = png(np.full((1, 4_000, 3), 200, np.uint8))
+WIDE = png(np.full((1, 8_000, 3), 200, np.uint8))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")

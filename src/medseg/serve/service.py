@@ -209,7 +209,6 @@ def create_app(
     _add_routes(app, service)
     _add_pages(app, page)
     _describe_security(app, token)
-    # FastAPI's own wrapper routes: taken before the guard stands before them.
     routes = frozenset({"/", "/docs", "/openapi.json", *app.openapi()["paths"]})
     door = Door(token, hosts, routes, _OPEN)
     return Guard(app, door=door, metrics=service.metrics, limits=service.limits)
