@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Norm = Literal["batch", "instance", "group", "none"]
-Activation = Literal["relu", "relu6", "leaky_relu", "gelu", "silu"]
+Activation = Literal["relu", "relu6", "leaky_relu", "gelu", "silu", "hard_swish"]
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": lambda: nn.ReLU(inplace=True),
@@ -18,6 +18,8 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "leaky_relu": lambda: nn.LeakyReLU(0.01, inplace=True),
     "gelu": nn.GELU,
     "silu": lambda: nn.SiLU(inplace=True),
+    "hardswish": lambda: nn.Hardswish(inplace=True),
+    "hard_swish": lambda: nn.Hardswish(inplace=True),
 }
 
 
