@@ -2,6 +2,9 @@
 
 python benchmarks/web.py [MODEL]
 
+"First mask" is from opening the page with an image chosen at once, "later mask" a list's time
+divided by its images, "model alone" what the page says of one image by itself.
+
 MODEL is a run or a bundle; without one, med2d-segnet of random weights at 256 px. The page is
 opened from a disk, where browsers give it one thread, and from a server whose headers allow
 several (``Cross-Origin-Opener-Policy`` and ``Cross-Origin-Embedder-Policy``).
@@ -37,7 +40,7 @@ from medseg.models import create_model
 from medseg.nn.blocks import count_parameters
 
 SIZE = 256
-IMAGES = 12
+IMAGES = 24
 ROUNDS = 3
 
 

@@ -3,6 +3,7 @@
 const about = JSON.parse(document.getElementById("about-data").textContent);
 const $ = (id) => document.getElementById(id);
 const MAX_SHOWN = 4096; // pixels along a side that are drawn; larger images are drawn reduced
+const MANY = 8;
 const IMAGE_NAME = /\.(png|jpe?g|bmp|gif|webp|tiff?|dcm|nii|nii\.gz|nrrd|mha)$/i;
 
 let engine = null;
@@ -14,7 +15,7 @@ let visible = []; // of each class
 let threshold = null; // null: the model's own
 let numbered = 0;
 let ready = false;
-let working = false;
+let running = 0; // images that are being computed
 
 const isImageName = (name) => IMAGE_NAME.test(name) && !name.startsWith(".");
 const number = (value, digits = 0) =>
@@ -158,7 +159,7 @@ function exampleFile() {
   return new File([fromBase64(model.example.image)], "example.png", { type: "image/png" });
 }
 
-// Computing: one image at a time, the shown one first
+// Computing: the shown image first
 
 function reset(item) {
   if (item.state !== "working") item.state = "waiting";
@@ -167,20 +168,26 @@ function reset(item) {
 }
 
 function work() {
-  if (working || !ready) return;
-  const showing = current && current.state !== "failed" && (!shown || shown.item !== current);
-  const next = showing ? current : items.find((item) => item.state === "waiting");
-  $("list").setAttribute("aria-busy", String(Boolean(next) || deciding));
-  if (!next) {
-    if (items.length > 20) say($("count").textContent);
-    return;
+  if (!ready) return;
+  // A second worker takes as long to start as some images do to be computed.
+  while (running < (items.length < MANY ? 1 : engine.width)) {
+    const next = nextItem();
+    if (!next) break;
+    running += 1;
+    compute(next).finally(() => {
+      running -= 1;
+      updateCount();
+      work();
+    });
   }
-  working = true;
-  compute(next).finally(() => {
-    working = false;
-    updateCount();
-    work();
-  });
+  const busy = running > 0 || deciding;
+  $("list").setAttribute("aria-busy", String(busy));
+  if (!busy && items.length > 20) say($("count").textContent);
+}
+
+function nextItem() {
+  const isOpen = current && current !== shown?.item && ["waiting", "done"].includes(current.state);
+  return isOpen ? current : items.find((item) => item.state === "waiting");
 }
 
 async function compute(item) {

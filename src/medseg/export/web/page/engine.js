@@ -1,7 +1,10 @@
-// What computes masks: a worker in this page, or the server it came from. Both have `start(model)`,
-// `warm()`, `predict(id, file, model, threshold)` and `decide(id, file, model, threshold)`, which
-// gives the mask of an image once more, at another threshold, or null where that must be predicted
-// again. A threshold of null is the model's own. They fail with messages for people.
+// What computes masks: workers in this page, or the server it came from. Both have
+// - `start(model)`, and `warm()`, which makes the first image quicker;
+// - `width`, the images that they are best given at a time where there are many;
+// - `predict(id, file, model, threshold)`;
+// - `decide(id, file, model, threshold)`, the mask of an image once more at another threshold, or
+//   null where that must be predicted again.
+// A threshold of null is the model's own. They fail with messages for people.
 
 /** Calls to a worker, which is made of the page's own text, so that nothing is requested. */
 class Calls {
@@ -33,29 +36,52 @@ class Calls {
   }
 }
 
+/**
+ * ONNX Runtime in workers. One worker can use several threads only where the page's server isolates
+ * it; elsewhere a second worker computes the next image of a list meanwhile.
+ */
 class LocalEngine {
   constructor(parts) {
-    this.calls = new Calls(parts.worker);
     this.parts = parts;
+    this.width = self.crossOriginIsolated ? 1 : Math.min(2, navigator.hardwareConcurrency || 1);
+    this.lanes = [];
+    this.laneOf = new Map(); // of each image, where its probabilities are kept
   }
 
   start(model) {
-    const { wasm, graph } = this.parts;
-    this.parts = null;
-    return this.calls.call("start", { wasm, graph, model });
+    this.model = model;
+    return this.open().ready;
+  }
+
+  open() {
+    const { worker, wasm, graph } = this.parts;
+    const calls = new Calls(worker);
+    const lane = { calls, busy: 0, ready: calls.call("start", { wasm, graph, model: this.model }) };
+    this.lanes.push(lane);
+    return lane;
   }
 
   /** So that the first image need not wait; what fails here fails again there, and is told. */
   warm() {
-    this.calls.call("warm", {}).catch(() => {});
+    this.lanes[0].calls.call("warm", {}).catch(() => {});
   }
 
-  predict(id, file, model, threshold) {
-    return this.calls.call("predict", { id, file, maxPixels: model.maxPixels, threshold });
+  async predict(id, file, model, threshold) {
+    let lane = this.lanes.find((each) => each.busy === 0);
+    if (!lane && this.lanes.length < this.width) lane = this.open();
+    lane ??= this.lanes[0];
+    lane.busy += 1;
+    this.laneOf.set(id, lane);
+    try {
+      await lane.ready;
+      return await lane.calls.call("predict", { id, file, maxPixels: model.maxPixels, threshold });
+    } finally {
+      lane.busy -= 1;
+    }
   }
 
   decide(id, file, model, threshold) {
-    return this.calls.call("decide", { id, threshold });
+    return this.laneOf.get(id).calls.call("decide", { id, threshold });
   }
 }
 
@@ -63,6 +89,7 @@ class RemoteEngine {
   constructor(parts, askForToken) {
     this.calls = new Calls(parts.worker);
     this.askForToken = askForToken;
+    this.width = 1;
     this.token = "";
   }
 
