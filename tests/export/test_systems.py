@@ -8,6 +8,7 @@ from torch import nn
 
 from inference.builders import manifest_and_weights
 from medseg import systems
+from medseg.errors import ModelError
 from medseg.export.formats import open_artefact, write_openvino, write_torchscript
 from medseg.export.graph import to_onnx
 from medseg.export.parity import check_parity, check_shapes, synthetic, synthetic_cases
@@ -45,6 +46,11 @@ def of_system(name: str) -> Model:
     return Model(fitted, network, device="cpu")
 
 
+# OpenVINO 2026.4 fuses layers of it into something else: every layer that is asked for as an output
+# is right, the whole is not. Such a file is refused; where this fails, OpenVINO has been mended.
+REFUSED = {("u-lite", "m.xml")}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", systems.names())
 def test_every_system_gives_the_same_masks_in_every_format(name: str, tmp_path: Path) -> None:
@@ -57,5 +63,9 @@ def test_every_system_gives_the_same_masks_in_every_format(name: str, tmp_path: 
     write_torchscript(model, model.manifest, tmp_path / "m.pt")
     for file in ("m.onnx", "m.xml", "m.pt"):
         artefact = open_artefact(tmp_path / file)
+        if (name, file) in REFUSED:
+            with pytest.raises(ModelError, match="it does not give PyTorch's masks"):
+                check_parity(artefact, cases, f"{name} {file}", model)
+            continue
         check_parity(artefact, cases, f"{name} {file}", model)
         check_shapes(artefact, f"{name} {file}")
