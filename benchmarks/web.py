@@ -128,8 +128,10 @@ def main() -> None:
         )
         with served(folder / "page") as isolated:
             places = {
-                "one thread, opened from a disk": (folder / "page.html").as_uri(),
-                "threads, from a server that isolates the page": isolated,
+                "opened from a disk: one thread an image, two workers for a list": (
+                    folder / "page.html"
+                ).as_uri(),
+                "from a server that isolates the page: threads": isolated,
             }
             seconds: dict[str, Any] = {}
             for place, address in places.items():
