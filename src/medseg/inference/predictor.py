@@ -207,7 +207,11 @@ def load(
         raise ModelError(f"--engine {engine}", "there is no such engine", "Use auto, torch or onnx")
     source = find_bundle(Path(path))
     if not source.is_file():
-        raise ModelError(source, "there is no such file", "Check the path")
+        raise ModelError(
+            source,
+            "there is no such file",
+            "Name a run of `medseg train`, a .medseg or an .onnx file",
+        )
     suffix = source.suffix.lower()
     portable = suffix == ".onnx" or (suffix == SUFFIX and not _installed("torch"))
     with needed_by(source):
