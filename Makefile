@@ -14,7 +14,7 @@ demo: $(CORE) ## train, evaluate and export on the images that come with medseg
 	.venv/bin/medseg demo
 
 test: $(DEV) vendor ## run the tests
-	.venv/bin/pytest
+	.venv/bin/pytest -n auto --dist loadfile
 
 test-all: $(DEV) vendor ## run the tests with the slow ones
 	.venv/bin/pytest -m ""

@@ -32,11 +32,11 @@ from medseg.inference.bundle import (
     Postprocessing,
     find_bundle,
     read_bundle,
-    read_card,
     read_golden,
     write_bundle,
 )
 from medseg.inference.network import PICKLES, Model, load_network
+from medseg.report.card import card_of
 
 DICE_BUDGET = 0.5
 """Points of validation Dice that 8 bits may cost."""
@@ -195,6 +195,14 @@ def export(
             for (precision, each), dice in zip(made.items(), scores[1:], strict=True)
         ]  # fmt: skip
         made["int8" if int8 else "fp32"].move(output)
+    held = {"web": min(1, len(reference.manifest.golden))}.get(
+        format, len(reference.manifest.golden) if output.suffix == SUFFIX else 0
+    )
+    if held:
+        notes.append(
+            f"The file holds {plural(held, 'image')} of the validation part (golden cases). Train "
+            "with --set predict.golden=0 if images may not leave."
+        )
     if reference.manifest.postprocessing != Postprocessing():
         notes.append(
             "Components are cleaned by medseg after the graph; another program must do so itself, "
@@ -356,7 +364,7 @@ def _write(
             manifest,
             path,
             single_file=single_file,
-            card=read_card(source),
+            card=card_of(source),
             golden=read_golden(source),
         )
         return Made(path, runs)
@@ -365,7 +373,7 @@ def _write(
     elif path.suffix == SUFFIX:
         weights = read_bundle(source).weights
         write_bundle(
-            path, manifest, weights, card=read_card(source), golden=read_golden(source), graph=graph
+            path, manifest, weights, card=card_of(source), golden=read_golden(source), graph=graph
         )
     else:
         path.write_bytes(graph)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from medseg.data.preprocess import to_channels
 from medseg.errors import ModelError
 from medseg.extras import needed_by
-from medseg.inference.bundle import SUFFIX, Manifest
+from medseg.inference.bundle import SUFFIX, Manifest, parse_manifest
 from medseg.inference.predictor import FLIPS, Prediction, Predictor
 from medseg.inference.runtime import IMAGE, MASK, METADATA, PROBABILITIES, load_onnx
 
@@ -155,7 +154,7 @@ def open_openvino(path: Path, *, threads: int | None = None) -> Artefact:
 
     core = openvino.Core()
     model = core.read_model(path)
-    manifest = Manifest.model_validate(json.loads(model.get_rt_info([METADATA]).astype(str)))
+    manifest = parse_manifest(path, model.get_rt_info([METADATA]).astype(str))
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads or cores()}
     compiled = core.compile_model(model, "CPU", options)
 
@@ -203,7 +202,7 @@ def open_torchscript(path: Path, *, threads: int | None = None) -> Artefact:
     extra = {METADATA: ""}
     with quiet():
         script: Any = torch.jit.load(path, map_location="cpu", _extra_files=extra)  # type: ignore[no-untyped-call]
-    manifest = Manifest.model_validate(json.loads(extra[METADATA]))
+    manifest = parse_manifest(path, extra[METADATA])
 
     def run(images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         with torch.inference_mode():

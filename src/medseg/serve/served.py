@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from medseg.errors import MedsegError
-from medseg.inference.bundle import SUFFIX, find_bundle, read_card, read_graph
+from medseg.inference.bundle import SUFFIX, find_bundle, read_graph
 from medseg.inference.predictor import Predictor, load
 from medseg.inference.runtime import load_onnx
+from medseg.report.card import card_of, model_card
 
 _WARM_UP = 64
 
@@ -62,5 +63,6 @@ def load_models(paths: Sequence[Path], *, threads: int) -> dict[str, Served]:
         model: Predictor = load_onnx(file, threads=threads) if graph else load(file)
         size, channels = _WARM_UP, model.manifest.preprocessing.channels
         model.predict(np.zeros((size, size, channels), np.uint8))
-        served[name] = Served(name, model, read_card(file) if is_bundle else "")
+        card = card_of(file) if is_bundle else model_card(model.manifest)
+        served[name] = Served(name, model, card)
     return served
