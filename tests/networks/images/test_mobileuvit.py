@@ -189,7 +189,9 @@ def test_a_traced_network_gives_the_same_logits() -> None:
 @pytest.mark.parametrize("system", ["mobileuvit", "mobileuvit-l"])
 def test_onnx_runtime_draws_the_same_mask(system: str) -> None:
     ours, theirs = exported(system, 64)
-    assert abs(ours - theirs).max() < 1e-4
+    # With these weights logits spread by millions before they are scaled, and PyTorch's own of
+    # single precision are up to 0.003 of the spread away from those of double precision.
+    assert abs(ours - theirs).max() < 1e-3
 
 
 @pytest.mark.parametrize(
