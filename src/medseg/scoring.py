@@ -168,23 +168,29 @@ def evaluate(
         snap = recipe.get("snap_masks", "auto")
         if group_pattern is None and chosen.own:
             group_pattern = recipe.get("group_pattern")
-        evaluation = evaluate_folders(
-            truth,
-            folder,
-            layout=layout,
-            group_pattern=group_pattern,
-            empty_policy=empty_policy,
-            only=[case.id for case in chosen.cases],
-            # Where values are snapped, they do not tell the classes; the model knows them.
-            labels=model.labels if snap == "always" else None,
-            reading=Reading(snap, model.max_pixels),
-            metrics=metrics,
-            tolerance=tolerance,
-            convention=rules,
-            seed=seed,
-            instances=instances,
-            workers=workers,
-        )
+        try:
+            evaluation = evaluate_folders(
+                truth,
+                folder,
+                layout=layout,
+                group_pattern=group_pattern,
+                empty_policy=empty_policy,
+                only=[case.id for case in chosen.cases],
+                # Where values are snapped, they do not tell the classes; the model knows them.
+                labels=model.labels if snap == "always" else None,
+                reading=Reading(snap, model.max_pixels),
+                metrics=metrics,
+                tolerance=tolerance,
+                convention=rules,
+                seed=seed,
+                instances=instances,
+                workers=workers,
+            )
+        except DataError as error:
+            if masks is None and error.where == str(folder):
+                # The user knows the model, not where its masks lay for a moment.
+                raise DataError(predictions, error.found, error.remedy) from error
+            raise
         evaluation = replace(
             evaluation,
             truth=described(truth) + (f" ({chosen.part} part)" if chosen.part != "all" else ""),

@@ -10,6 +10,7 @@ import pytest
 
 from commands import left_in, medseg, parts_of
 from data.builders import disk, noise, save, squares
+from inference.builders import ORGANS, bundle
 from medseg.cli.evaluate import Whose
 from medseg.metrics.conventions import CONVENTIONS
 
@@ -349,3 +350,12 @@ def test_masks_without_probabilities_cannot_be_graded(photos: Path) -> None:
     found = medseg("evaluate", photos / "masks", photos / "masks", "--metrics", "ece")
     assert found.code == 2
     assert "--metrics ece: it needs probabilities" in found.message
+
+
+def test_a_model_of_other_classes_is_named_and_not_the_place_of_its_masks(tmp_path: Path) -> None:
+    data = squares(tmp_path / "data", 2)
+    (data / "labels.json").write_text('{"background": 0, "square": 1, "circle": 2}')
+    model = bundle(tmp_path / "model.medseg", ORGANS)
+    ran = medseg("evaluate", data, model)
+    assert ran.code == 2
+    assert f"{model}: the predictions have the classes background, liver, vein" in ran.message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -88,14 +89,30 @@ def losses_of_training(network: nn.Module, steps: int = 12) -> list[float]:
     return losses
 
 
+@torch.no_grad()
+def fill_and_normalise(network: nn.Module) -> nn.Module:
+    """Weights of waves, and batch norms that have seen noise: values stay of the order of 1."""
+    fill_with_waves(network)
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = None
+    torch.manual_seed(0)
+    network.train()(torch.randn(4, 3, 64, 64))
+    return network.eval()
+
+
 def exported(
-    system: str, size: int, **options: Any
+    system: str,
+    size: int,
+    *,
+    fill: Callable[[nn.Module], nn.Module] = fill_with_waves,
+    **options: Any,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Foreground probabilities of noise by PyTorch and by ONNX Runtime; logits spread by 1 about 0.
 
     The masks of both are asserted to be equal.
     """
-    network = fill_with_waves(create_model(system, in_channels=3, num_classes=1, **options))
+    network = fill(create_model(system, in_channels=3, num_classes=1, **options))
     image = NOISE.integers(0, 256, (size, size, 3), dtype=np.uint8)
     with torch.no_grad():
         pixels = torch.from_numpy(image).permute(2, 0, 1)[None] / 255

@@ -25,6 +25,7 @@ from medseg.nn.blocks import count_parameters
 
 from .checks import (
     exported,
+    fill_and_normalise,
     golden,
     losses_of_training,
     on_meta,
@@ -188,10 +189,9 @@ def test_a_traced_network_gives_the_same_logits() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("system", ["mobileuvit", "mobileuvit-l"])
 def test_onnx_runtime_draws_the_same_mask(system: str) -> None:
-    ours, theirs = exported(system, 64)
-    # With these weights logits spread by millions before they are scaled, and PyTorch's own of
-    # single precision are up to 0.003 of the spread away from those of double precision.
-    assert abs(ours - theirs).max() < 1e-3
+    # With waves alone logits are of the order of 10^8, and single precision is off by 5 %.
+    ours, theirs = exported(system, 64, fill=fill_and_normalise)
+    assert abs(ours - theirs).max() < 1e-4
 
 
 @pytest.mark.parametrize(
