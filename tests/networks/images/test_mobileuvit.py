@@ -189,7 +189,7 @@ def test_a_traced_network_gives_the_same_logits() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("system", ["mobileuvit", "mobileuvit-l"])
 def test_onnx_runtime_draws_the_same_mask(system: str) -> None:
-    # With waves alone logits are of the order of 10^8, and single precision is off by 5 %.
+    # With waves alone logits are of the order of 10^8, and single precision is off by up to 5 %.
     ours, theirs = exported(system, 64, fill=fill_and_normalise)
     assert abs(ours - theirs).max() < 1e-4
 
