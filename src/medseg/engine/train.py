@@ -35,7 +35,7 @@ from medseg.errors import MedsegError, RecipeError, plural
 from medseg.files import write_text
 from medseg.methods.method import Method
 from medseg.methods.supervised import Supervised
-from medseg.models import create_model
+from medseg.models import create_model, network_class
 from medseg.nn.blocks import count_parameters
 from medseg.recipe import Recipe
 
@@ -147,7 +147,9 @@ def train(
     )
     recipe = _with_fold(recipe, material)
     precision = choose_precision(recipe.train.precision, where)
-    accelerator = _accelerator(where, precision)
+    # Side heads for deep supervision may have no gradient in a training without it.
+    side_heads = hasattr(network_class(recipe.system), "forward_all")
+    accelerator = _accelerator(where, precision, unused_parameters=side_heads)
     plan = _shared_plan(recipe, material, where, precision, processes, console)
     recipe = plan.recipe
     _check_batch(recipe, len(material.parts["train"]), processes)
@@ -333,7 +335,7 @@ def _check_batch(recipe: Recipe, cases: int, processes: int) -> None:
         )  # fmt: skip
 
 
-def _accelerator(device: torch.device, precision: str) -> Accelerator:
+def _accelerator(device: torch.device, precision: str, *, unused_parameters: bool) -> Accelerator:
     if not torch.distributed.is_initialized():
         # accelerate keeps the first call's device and precision for the whole process.
         AcceleratorState._reset_state(reset_partial_state=True)
@@ -344,7 +346,11 @@ def _accelerator(device: torch.device, precision: str) -> Accelerator:
     return Accelerator(
         cpu=device.type == "cpu",
         mixed_precision="no" if precision == "fp32" else precision,
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(
+                broadcast_buffers=False, find_unused_parameters=unused_parameters
+            )
+        ],
     )
 
 

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -259,3 +263,20 @@ def test_a_bad_option_is_an_error_that_names_it_and_its_value(option: str, value
     with pytest.raises(RecipeError, match=option) as caught:
         create_model("mk-unet", **{option: value})
     assert str(value) in str(caught.value)
+
+
+@pytest.mark.slow
+def test_two_processes_train_it_though_its_side_heads_have_no_gradient(
+    photos: Path, tmp_path: Path
+) -> None:
+    options = "network.widths=[4,6,8,10,12]"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone",
+                "--nproc_per_node", "2", "-m", "medseg", "train", str(photos)]  # fmt: skip
+    arguments = ["--system", "mk-unet", "--set", options, "--device", "cpu", "--image-size", "32",
+                 "--epochs", "1", "--batch-size", "4", "-o", str(tmp_path / "run")]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*launcher, *arguments], check=False, env=environment, capture_output=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert (tmp_path / "run" / "model.medseg").is_file()
