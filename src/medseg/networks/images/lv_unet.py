@@ -119,7 +119,8 @@ class LVUNet(nn.Module):
         num_classes: logit channels: 1 for a binary task, else the classes incl. background.
         widths: channels below the MobileNetV3 blocks, at 1/32, 1/64, 1/128.
         reach: activations see so many pixels on each side.
-        slope: of the leaky ReLUs between 1x1 convolutions, 0 to 1; with 1 they are linear.
+        slope: of the leaky ReLUs between 1x1 convolutions, 0 to 1; with 1 they are linear, and
+            the network can be fused.
 
     Raises:
         ValueError: numbers that make no network.

@@ -38,11 +38,15 @@ class MultiKernelConvolution(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        summed = torch.stack([branch(x) for branch in self.branches]).sum(0)
+        first, *others = self.branches
+        summed = first(x)
+        for branch in others:
+            summed = summed + branch(x)
         batch, channels, height, width = summed.shape
         # (B, C, H, W) -> (B, groups, C / groups, H, W) -> (B, C, H, W)
         grouped = summed.view(batch, self.groups, channels // self.groups, height, width)
-        return grouped.transpose(1, 2).flatten(1, 2)
+        out: Tensor = grouped.transpose(1, 2).flatten(1, 2)
+        return out
 
 
 class MultiKernelResidual(nn.Module):
