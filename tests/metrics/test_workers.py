@@ -124,7 +124,7 @@ def test_ctrl_c_ends_at_once_and_leaves_no_worker() -> None:
     workers = [int(pid) for pid in child.stdout.readline().split()]
     time.sleep(0.5)
     child.send_signal(signal.SIGINT)
-    _, said = child.communicate(timeout=10)
+    _, said = child.communicate(timeout=25)
     assert said.rstrip().endswith("KeyboardInterrupt")
     for pid in workers:
         with pytest.raises(ProcessLookupError):
