@@ -18,13 +18,13 @@ from medseg.nn.blocks import count_parameters
 
 
 def of_system(name: str) -> Model:
-    """Random weights, 32 px; half of an image is foreground, and logits have a spread of 2.
+    """Random weights, 64 px; half of an image is foreground, and logits have a spread of 2.
 
     Batch norms have seen images: without, some networks' logits hardly differ from each other.
     """
     torch.manual_seed(0)
     network = create_model(name)
-    manifest = manifest_and_weights(size=32)[0].model_copy(
+    manifest = manifest_and_weights(size=64)[0].model_copy(
         update={
             "system": name,
             "network": network_options(name, {}),
@@ -35,7 +35,7 @@ def of_system(name: str) -> Model:
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = None
     plain = Model(manifest, network, device="cpu")
-    inputs = torch.stack([plain.preprocess(synthetic(manifest, (32, 32), s)) for s in range(4)])
+    inputs = torch.stack([plain.preprocess(synthetic(manifest, (64, 64), s)) for s in range(8)])
     with torch.no_grad():
         network.train()(inputs)
     network.eval()
