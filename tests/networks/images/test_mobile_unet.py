@@ -6,15 +6,12 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from medseg import systems
 from medseg.benchmark.efficiency import count_macs
-from medseg.errors import ModelError, RecipeError
-from medseg.models import create_model
+from medseg.errors import ModelError
 from medseg.networks.images.mobile_unet import (
     TABLES,
     EncoderName,
@@ -25,13 +22,8 @@ from medseg.networks.images.mobile_unet import (
 from medseg.nn.blocks import count_parameters
 
 from .checks import (
-    exported,
     golden,
-    losses_of_training,
     on_meta,
-    shape_of_logits,
-    traced_difference,
-    without_gradient,
 )
 
 MOBILE = [n for n in systems.names() if "mobile_unet" in systems.load_card(n).network]
@@ -107,21 +99,6 @@ def test_classes_and_channels_change_only_head_and_stem() -> None:
     assert count_parameters(on_meta(MobileUNet, 3, 9)) == 4_004_945 + 8 * (9 * 16 + 1)
 
 
-@settings(deadline=None, max_examples=10)
-@given(height=st.integers(1, 70), width=st.integers(1, 70), classes=st.sampled_from([1, 4]))
-def test_logits_have_the_size_of_the_image(height: int, width: int, classes: int) -> None:
-    net = MobileUNet(1, classes, **TINY)
-    assert shape_of_logits(net, 2, 1, height, width) == (2, classes, height, width)
-
-
-def test_an_image_of_another_size_is_segmented_as_if_its_edge_went_on() -> None:
-    net = MobileUNet(1, 1, **TINY).eval()
-    x = torch.randn(1, 1, 21, 30)
-    continued = torch.cat([x, x[:, :, -1:].expand(-1, -1, 11, -1)], 2)
-    continued = torch.cat([continued, continued[..., -1:].expand(-1, -1, -1, 2)], 3)
-    torch.testing.assert_close(net(x), net(continued)[..., :21, :30])
-
-
 @pytest.mark.parametrize(
     ("encoder", "expected"),
     [
@@ -134,42 +111,6 @@ def test_an_image_of_another_size_is_segmented_as_if_its_edge_went_on() -> None:
 def test_known_weights_give_known_logits(encoder: EncoderName, expected: list[float]) -> None:
     net = MobileUNet(encoder=encoder)
     assert golden(net) == pytest.approx(expected, rel=1e-3, abs=1e-3)
-
-
-@pytest.mark.parametrize("encoder", ["mobilenetv2_050", "mobilenetv3_small_100"])
-def test_every_parameter_gets_a_gradient(encoder: EncoderName) -> None:
-    net = MobileUNet(encoder=encoder, widths=TINY["widths"])
-    assert without_gradient(net, 4, 3, 64, 96) == []
-
-
-def test_its_loss_falls() -> None:
-    losses = losses_of_training(MobileUNet(1, 1, **TINY))
-    assert losses[-1] < 0.9 * losses[0]
-
-
-def test_a_traced_network_gives_the_same_logits() -> None:
-    assert traced_difference(MobileUNet(**TINY), (64, 64), (96, 32)) < 1e-4
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("system", MOBILE)
-def test_onnx_runtime_draws_the_same_mask(system: str) -> None:
-    ours, theirs = exported(system, 64)
-    assert abs(ours - theirs).max() < 1e-4
-
-
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        ("encoder", "resnet34"),
-        ("widths", [16, 16, 16, 16]),
-        ("widths", [16, 16, 16, 16, 0]),
-    ],
-)
-def test_a_bad_option_is_an_error_that_names_it_and_its_value(option: str, value: Any) -> None:
-    with pytest.raises(RecipeError, match=option) as caught:
-        create_model("unet-mobilenetv2", **{option: value})
-    assert str(value) in str(caught.value)
 
 
 def test_every_encoder_that_can_be_asked_for_has_a_table() -> None:
