@@ -11,6 +11,7 @@ help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
 
 demo: $(CORE) ## train, evaluate and export on the images that come with medseg
+	-@.venv/bin/python tools/vendor_web.py
 	.venv/bin/medseg demo
 
 test: $(DEV) vendor ## run the tests
@@ -50,7 +51,7 @@ clean: ## remove the environment and everything that tools left
 	$(PYTHON) -m venv .venv
 
 $(CORE): pyproject.toml constraints.txt | .venv/bin/python
-	$(PIP) -e '.[train]'
+	$(PIP) -e '.[export]'
 	@touch $@
 
 $(DEV): pyproject.toml constraints.txt | .venv/bin/python

@@ -27,7 +27,7 @@ def shown(folder: Path) -> str:
 
 
 def test_the_demo_names_what_it_made(shown: str, folder: Path) -> None:
-    for path in ("report.html", "model.medseg", "masks/test/overlay"):
+    for path in ("report.html", "model.medseg", "masks/test/overlay", "page.html"):
         assert str(folder / path) in shown
         assert (folder / path).exists()
     assert "medseg train YOUR_FOLDER" in shown

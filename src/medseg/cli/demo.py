@@ -20,7 +20,7 @@ def demo(
         "demo-run"
     ),
 ) -> None:
-    """Train Med-2D SegNet on 120 bundled microscopy images, score it, and write a report.
+    """Train Med-2D SegNet on 120 bundled microscopy images, score it, and write a report and a page.
 
     Takes up to four minutes on two CPU cores. Called again, it continues or shows what it did.
 
@@ -64,8 +64,27 @@ def demo(
             run.folder / "masks" / "test",
             options=PredictOptions(overlay=True),
         )
+    page = _page(run.folder)
     Console().print(render(evaluation))
     typer.echo(f"\nreport    {report.resolve()}")
     typer.echo(f"overlays  {(run.folder / 'masks' / 'test' / 'overlay').resolve()}")
     typer.echo(f"model     {run.bundle.resolve()}")
+    typer.echo(f"page      {page}")
     typer.echo("next      medseg train YOUR_FOLDER   (with images/ and masks/ in it)")
+
+
+def _page(run: Path) -> str:
+    """Where the page is that segments images in a browser, or why there is none."""
+    from medseg.errors import MedsegError
+    from medseg.extras import needed_by
+
+    page = run / "page.html"
+    try:
+        with needed_by("the page"):
+            from medseg.export.exporter import export
+
+            if not page.is_file():
+                export(run, page, format="web", single_file=True)
+    except MedsegError as error:
+        return f"none: {error}"
+    return f"{page.resolve()}   (open it, drop an image: nothing leaves the browser)"
