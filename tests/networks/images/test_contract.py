@@ -1,10 +1,12 @@
 """What every network satisfies, asked of a small form of each.
 
-A new network needs a row in ``SMALL``; a new system of a network that has one needs nothing.
+A new network needs a row in ``SMALL``, under one of its systems; a new system of a network that
+has a row needs nothing.
 """
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from torch import nn
 
 from medseg import systems
 from medseg.errors import RecipeError
-from medseg.models import create_model
+from medseg.models import create_model, network_options
 
 from .checks import (
     exported,
@@ -72,21 +74,6 @@ WIDTHS_OF_SIX = (
     ("widths", [0] * 6),
     ("widths", [8, 16, 24, 32, 4, 64]),
 )
-ENCODER = Small(
-    options={"widths": (8, 8, 16, 16, 16), "depths": (1, 2, 1, 1)},
-    multiple=1,
-    refused=(("block", "residuall"), ("widths", []), ("depths", [1, 1, 1, 0])),
-    tracer_warns=True,
-)
-MOBILE_UNET = Small(
-    options={"widths": (8, 8, 8, 4, 4)},
-    multiple=32,
-    refused=(
-        ("encoder", "resnet34"),
-        ("widths", [16, 16, 16, 16]),
-        ("widths", [16, 16, 16, 16, 0]),
-    ),
-)
 SMALL: Mapping[str, Small] = {
     "cmunext": Small(
         options={"widths": (4, 6, 8, 10), "depths": (1, 2, 1, 1), "kernels": (3, 5, 7, 3)},
@@ -107,11 +94,12 @@ SMALL: Mapping[str, Small] = {
         refused=WIDTHS_OF_SIX,
         tracer_warns=True,
     ),
-    "encoder-axial": ENCODER,
-    "encoder-convnext": ENCODER,
-    "encoder-mobilenetv2": ENCODER,
-    "encoder-plain": ENCODER,
-    "encoder-residual": ENCODER,
+    "encoder-plain": Small(
+        options={"widths": (8, 8, 16, 16, 16), "depths": (1, 2, 1, 1)},
+        multiple=1,
+        refused=(("block", "residuall"), ("widths", []), ("depths", [1, 1, 1, 0])),
+        tracer_warns=True,
+    ),
     "lv-unet": Small(
         options={"widths": (24, 16, 32)},
         multiple=128,
@@ -225,8 +213,15 @@ SMALL: Mapping[str, Small] = {
             ("activation", "tanh"),
         ),
     ),
-    "unet-mobilenetv2-050": MOBILE_UNET,
-    "unet-mobilenetv3-small": MOBILE_UNET,
+    "unet-mobilenetv2": Small(
+        options={"widths": (8, 8, 8, 4, 4)},
+        multiple=32,
+        refused=(
+            ("encoder", "resnet34"),
+            ("widths", [16, 16, 16, 16]),
+            ("widths", [16, 16, 16, 16, 0]),
+        ),
+    ),
     "unext": Small(
         options={"widths": (4, 6, 8, 10, 12)},
         multiple=32,
@@ -238,13 +233,34 @@ SMALL: Mapping[str, Small] = {
         ),
     ),
 }
-EVERY = pytest.mark.parametrize("system", SMALL)
 OF_NETWORK = {systems.load_card(name).network: small for name, small in SMALL.items()}
+
+
+def small_forms() -> dict[str, Small]:
+    """By system: of every network all forms that differ, such as one for each encoder."""
+    forms: dict[str, Small] = {}
+    seen = []
+    for name in systems.names():
+        network = systems.load_card(name).network
+        if network in OF_NETWORK:
+            made = (network, network_options(name, OF_NETWORK[network].options))
+            if made not in seen:
+                seen.append(made)
+                forms[name] = OF_NETWORK[network]
+    return forms
+
+
+FORMS = small_forms()
+EVERY = pytest.mark.parametrize("system", FORMS)
 
 
 def build(system: str, channels: int = 3, classes: int = 1) -> nn.Module:
     torch.manual_seed(0)
-    return create_model(system, in_channels=channels, num_classes=classes, **SMALL[system].options)
+    return create_model(system, in_channels=channels, num_classes=classes, **FORMS[system].options)
+
+
+# For tests that leave the weights as they are.
+built_once = functools.cache(build)
 
 
 @pytest.mark.parametrize("system", systems.names())
@@ -262,22 +278,22 @@ def test_the_network_of_every_system_is_asked_here(system: str) -> None:
 def test_logits_have_the_size_of_the_image(
     system: str, data: st.DataObject, channels: int, classes: int
 ) -> None:
-    side = st.integers(1, SMALL[system].largest)
+    side = st.integers(1, FORMS[system].largest)
     height, width = data.draw(side), data.draw(side)
-    shape = shape_of_logits(build(system, channels, classes), 2, channels, height, width)
+    shape = shape_of_logits(built_once(system, channels, classes), 2, channels, height, width)
     assert shape == (2, classes, height, width)
 
 
 @EVERY
 def test_a_pixel_a_row_and_a_column_have_logits(system: str) -> None:
-    network = build(system)
+    network = built_once(system, 3, 1)
     for size in ((1, 1), (1, 67), (67, 1)):
         assert shape_of_logits(network, 1, 3, *size) == (1, 1, *size)
 
 
-@pytest.mark.parametrize("system", [name for name, small in SMALL.items() if small.multiple > 1])
+@pytest.mark.parametrize("system", [name for name, small in FORMS.items() if small.multiple > 1])
 def test_an_image_of_another_size_is_segmented_as_if_its_edge_went_on(system: str) -> None:
-    network, multiple = build(system, channels=1).eval(), SMALL[system].multiple
+    network, multiple = build(system, channels=1).eval(), FORMS[system].multiple
     x = torch.randn(1, 1, 21, 62)
     continued = torch.cat([x, x[:, :, -1:].expand(-1, -1, -21 % multiple, -1)], 2)
     continued = torch.cat([continued, continued[..., -1:].expand(-1, -1, -1, -62 % multiple)], 3)
@@ -286,7 +302,7 @@ def test_an_image_of_another_size_is_segmented_as_if_its_edge_went_on(system: st
 
 @EVERY
 def test_every_parameter_that_is_not_aside_gets_a_gradient(system: str) -> None:
-    small = SMALL[system]
+    small = FORMS[system]
     network = small.alive(build(system))
     aside = [
         name for name, _ in network.named_parameters() if name.rpartition(".")[0] in small.aside
@@ -296,7 +312,7 @@ def test_every_parameter_that_is_not_aside_gets_a_gradient(system: str) -> None:
 
 @EVERY
 def test_its_loss_falls(system: str) -> None:
-    losses = losses_of_training(build(system, channels=1), SMALL[system].steps)
+    losses = losses_of_training(build(system, channels=1), FORMS[system].steps)
     assert losses[-1] < 0.9 * losses[0]
 
 
@@ -304,9 +320,9 @@ def test_its_loss_falls(system: str) -> None:
 def test_a_traced_network_gives_the_same_logits_at_any_size(system: str) -> None:
     network = fill_and_normalise(build(system))
     with warnings.catch_warnings():
-        if SMALL[system].tracer_warns:
+        if FORMS[system].tracer_warns:
             warnings.simplefilter("ignore", torch.jit.TracerWarning)
-        difference = traced_difference(network, (64, 64), (24, 40), (96, 32), (33, 57))
+        difference = traced_difference(network, (64, 64), (17, 29), (136, 40))
     assert difference < 1e-5
 
 
@@ -322,8 +338,23 @@ def test_a_bad_option_is_an_error_that_names_it_and_its_value(
     assert str(value) in str(caught.value)
 
 
+# These are asked by tests/export/test_systems.py alone, which asks every system in every format.
+EXPORTED_ELSEWHERE = {
+    "encoder-axial",
+    "encoder-convnext",
+    "encoder-mobilenetv2",
+    "encoder-plain",
+    "encoder-residual",
+    "med2d-segnet",
+    "mk-unet-m",
+    "mk-unet-s",
+    "unet",
+    "unet-narrow",
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("system", systems.names())
+@pytest.mark.parametrize("system", sorted(set(systems.names()) - EXPORTED_ELSEWHERE))
 def test_onnx_runtime_draws_the_same_mask(system: str) -> None:
     small = OF_NETWORK[systems.load_card(system).network]
     ours, theirs = exported(system, small.exported_at, fill=small.exported_with)
