@@ -20,7 +20,7 @@ def demo(
         "demo-run"
     ),
 ) -> None:
-    """Train Med-2D SegNet on 120 bundled microscopy images, score it, and write a report and a page.
+    """Train Med-2D SegNet on 120 bundled images of nuclei, score it, and write a report and a page.
 
     Takes up to four minutes on two CPU cores. Called again, it continues or shows what it did.
 
