@@ -111,8 +111,10 @@ def test_an_unreadable_truth_is_the_same_error_with_workers(tmp_path: Path) -> N
 @pytest.mark.skipif(sys.platform == "win32", reason="sends the signal of ctrl-C")
 def test_ctrl_c_ends_at_once_and_leaves_no_worker() -> None:
     script = (
-        "import time, sys\n"
+        "import signal, time\n"
         "from medseg.metrics.workers import Workers\n"
+        # A shell may have started the tests with the signal ignored, as it does behind `&`.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "with Workers(2) as workers:\n"
         "    print(*[child.pid for child in workers._children], flush=True)\n"
         "    list(workers.map(time.sleep, [30, 30]))\n"
