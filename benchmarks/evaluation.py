@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 
 from common import RESULTS, save
+from medseg.cores import cores
 from medseg.data.io import write_mask
 from medseg.metrics.folders import evaluate_folders
-from medseg.metrics.workers import cores
 
 SIZE, DISTINCT = 128, 1_000
 FEW, MANY = 10_000, 100_000

@@ -22,7 +22,8 @@ import torch
 from numpy.typing import NDArray
 
 from common import RESULTS, save
-from medseg.export.formats import cores, open_artefact, write_openvino, write_torchscript
+from medseg.cores import threads
+from medseg.export.formats import open_artefact, write_openvino, write_torchscript
 from medseg.export.graph import to_onnx
 from medseg.export.measure import time_predictions
 from medseg.export.quantise import quantise
@@ -105,7 +106,7 @@ def onnx_shares(path: Path) -> dict[str, float]:
         options = onnxruntime.SessionOptions()
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(scratch) / "profile")
-        options.intra_op_num_threads = cores()
+        options.intra_op_num_threads = threads()
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         for _ in range(PROFILED):
             session.run(None, {IMAGE: noise(0)[None]})
@@ -127,7 +128,7 @@ def openvino_shares(path: Path) -> dict[str, float]:
     import openvino
 
     core = openvino.Core()
-    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": cores(),
+    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads(),
                "PERF_COUNT": True}  # fmt: skip
     request = core.compile_model(core.read_model(path), "CPU", options).create_infer_request()
     times: Counter[str] = Counter()
@@ -139,14 +140,15 @@ def openvino_shares(path: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    torch.set_num_threads(cores())
+    torch.set_num_threads(threads())
     measured: dict[str, Any] = {}
     for system in SYSTEMS:
         model = random_model(system)
         with tempfile.TemporaryDirectory() as scratch:
             files = write_all(model, Path(scratch))
             engines = {"PyTorch fp32": model} | {
-                name: open_artefact(path, threads=cores()).predictor for name, path in files.items()
+                name: open_artefact(path, threads=threads()).predictor
+                for name, path in files.items()
             }
             times = time_predictions([*engines.values()], noise(0), runs=RUNS)
             found = dict(zip(engines, times, strict=True))
@@ -167,7 +169,7 @@ def main() -> None:
     save(
         RESULTS / "export.json",
         {
-            "setting": {"image": [SIZE, SIZE], "threads": cores(), "runs": RUNS, **versions},
+            "setting": {"image": [SIZE, SIZE], "threads": threads(), "runs": RUNS, **versions},
             "systems": measured,
         },
     )

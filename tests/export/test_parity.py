@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from inference.builders import bundle
 from medseg.errors import ModelError
-from medseg.export.formats import Artefact, GraphModel, Run
+from medseg.export.formats import Artefact, CalledModel, Run
 from medseg.export.parity import (
     UNDECIDED,
     check_parity,
@@ -36,10 +36,10 @@ def constant(manifest: Manifest, shares: NDArray[np.float32]) -> Artefact:
     """Gives ``shares`` whatever the image."""
 
     def run(images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        classes = GraphModel(manifest, run).decide(shares)
+        classes = CalledModel(manifest, run).decide(shares)
         return classes[None].repeat(len(images), 0), shares[None].repeat(len(images), 0)
 
-    return Artefact(GraphModel(manifest, run), run)
+    return Artefact(CalledModel(manifest, run), run)
 
 
 def test_flipped_pixels_are_counted_with_their_distance_from_the_threshold(nuclei: Model) -> None:
@@ -148,7 +148,7 @@ def test_images_with_an_undecided_pixel_come_last(nuclei: Model) -> None:
     first = constant(nuclei.manifest, np.full((1, 6, 6), 0.5, np.float32)).predictor
     shares = iter([0.5, 0.2, 0.5])
 
-    class Wavering(GraphModel):
+    class Wavering(CalledModel):
         engine = "onnx"
 
         def __init__(self) -> None:

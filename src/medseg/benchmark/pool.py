@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from medseg.benchmark.cell import OK, STOPPED_CODE, Job, failed, write_record
 from medseg.benchmark.check import Checked
 from medseg.benchmark.grid import Cell
+from medseg.cores import threads
 from medseg.engine.device import choose_device
 from medseg.errors import MedsegError, plural
 
@@ -46,18 +47,11 @@ def make_slots(device: str, workers: int | None) -> list[dict[str, str]]:
             else [str(card) for card in range(torch.cuda.device_count())]
         )
     count = workers or len(cards) or 1
-    available = int(os.environ.get("OMP_NUM_THREADS") or 0) or _processors()
-    threads = {"OMP_NUM_THREADS": str(max(1, available // count))}
+    share = {"OMP_NUM_THREADS": str(max(1, threads() // count))}
     return [
-        threads | ({"CUDA_VISIBLE_DEVICES": cards[number % len(cards)]} if cards else {})
+        share | ({"CUDA_VISIBLE_DEVICES": cards[number % len(cards)]} if cards else {})
         for number in range(count)
     ]
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def run_cells(

@@ -48,8 +48,9 @@ def serve(
 
         curl -T photo.jpg -X POST http://127.0.0.1:8000/v1/predict -o mask.png
     """
+    from medseg.cores import threads
     from medseg.errors import MedsegError
-    from medseg.serve.limits import Limits, cores
+    from medseg.serve.limits import Limits
     from medseg.serve.server import serve as run
 
     if token is not None and (not token.isascii() or not token.isprintable() or " " in token
@@ -63,6 +64,6 @@ def serve(
         max_pixels=round(max_megapixels * 1e6),
         timeout=timeout,
         queue=queue,
-        workers=workers or cores(),
+        workers=workers or threads(),
     )
     run(models, host=host, port=port, token=token, limits=limits, say=typer.echo)

@@ -9,13 +9,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from medseg.cores import threads as default_threads
 from medseg.data.layouts import open_dataset
 from medseg.errors import MedsegError, ModelError, nearest, plural
 from medseg.export.formats import (
     SUFFIXES,
     Format,
     check_installed,
-    cores,
     open_artefact,
     write_openvino,
     write_torchscript,
@@ -180,7 +180,7 @@ def export(
         if int8:
             _check_budget(output, scores, DICE_BUDGET if dice_budget is None else dice_budget)
         progress("measuring time and memory")
-        image, threads = cases[0].image, cores()
+        image, threads = cases[0].image, default_threads()
         rows = [
             Row(
                 "PyTorch",

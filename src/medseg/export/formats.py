@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,11 +11,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.data.preprocess import to_channels
+from medseg.cores import threads as default_threads
 from medseg.errors import ModelError
 from medseg.extras import needed_by
 from medseg.inference.bundle import SUFFIX, Manifest, parse_manifest
-from medseg.inference.predictor import FLIPS, Prediction, Predictor
+from medseg.inference.predictor import GraphModel, Predictor
 from medseg.inference.runtime import IMAGE, MASK, METADATA, PROBABILITIES, load_onnx
 
 Format = Literal["onnx", "openvino", "torchscript", "web"]
@@ -54,7 +53,7 @@ class Artefact:
     run: Run
 
 
-class GraphModel(Predictor):
+class CalledModel(GraphModel):
     """An exported graph, whatever runs it.
 
     Args:
@@ -66,38 +65,20 @@ class GraphModel(Predictor):
         super().__init__(manifest)
         self.run = run
 
-    def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return to_channels(image, self.manifest.preprocessing.channels)
-
-    def compute(
-        self,
-        prepared: Sequence[NDArray[np.uint8]],
-        sizes: Sequence[tuple[int, int]],
-        *,
-        tta: bool = False,
-        with_probabilities: bool = False,
-    ) -> Iterator[Prediction]:
-        del sizes  # an image keeps its size on its way through the graph
-        for image in prepared:
-            if not tta:
-                mask, shares = self.run(np.ascontiguousarray(image)[None])
-                yield Prediction(mask[0], shares[0] if with_probabilities else None)
-                continue
-            views = []
-            for axes in FLIPS:
-                turned = np.flip(image, tuple(axis - 1 for axis in axes))
-                views.append(np.flip(self.run(np.ascontiguousarray(turned)[None])[1][0], axes))
-            mean: NDArray[np.float32] = np.stack(views).mean(axis=0)
-            yield Prediction(self.decide(mean), mean if with_probabilities else None)
+    def apply(
+        self, image: NDArray[np.uint8], *, with_probabilities: bool
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
+        mask, shares = self.run(np.ascontiguousarray(image)[None])
+        return mask[0], shares[0] if with_probabilities else None
 
 
-class OpenVinoModel(GraphModel):
+class OpenVinoModel(CalledModel):
     """A graph computed by OpenVINO."""
 
     engine = "openvino"
 
 
-class TorchScriptModel(GraphModel):
+class TorchScriptModel(CalledModel):
     """A graph computed by PyTorch's interpreter of TorchScript."""
 
     engine = "torchscript"
@@ -155,7 +136,10 @@ def open_openvino(path: Path, *, threads: int | None = None) -> Artefact:
     core = openvino.Core()
     model = core.read_model(path)
     manifest = parse_manifest(path, model.get_rt_info([METADATA]).astype(str))
-    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads or cores()}
+    options = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": threads or default_threads(),
+    }
     compiled = core.compile_model(model, "CPU", options)
 
     def run(images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -232,9 +216,3 @@ def open_artefact(path: Path, *, threads: int | None = None) -> Artefact:
     """
     openers = {".xml": open_openvino, ".pt": open_torchscript}
     return openers.get(path.suffix, open_onnx)(path, threads=threads)
-
-
-def cores() -> int:
-    """Threads that compute one image: ``OMP_NUM_THREADS``, else the cores this process may use."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return int(os.environ.get("OMP_NUM_THREADS", "0")) or available or 1

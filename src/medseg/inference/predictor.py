@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from medseg.data.case import LabelMap
 from medseg.data.io import MAX_PIXELS, read_image
 from medseg.data.labels import decode_mask
+from medseg.data.preprocess import to_channels
 from medseg.errors import DataError, ModelError
 from medseg.extras import needed_by
 from medseg.inference.bundle import SUFFIX, Manifest, find_bundle
@@ -157,6 +158,44 @@ class Predictor(ABC):
         array = as_image(image, self.max_pixels)
         size = (array.shape[0], array.shape[1])
         return next(self.infer([self.prepare(array)], [size], **options))
+
+
+class GraphModel(Predictor):
+    """An exported graph, which resizes, normalises and decides by itself."""
+
+    @abstractmethod
+    def apply(
+        self, image: NDArray[np.uint8], *, with_probabilities: bool
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
+        """``(H, W, C)`` to ``(H, W)`` class indices and, if wanted, ``(K, H, W)`` probabilities."""
+
+    def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return to_channels(image, self.manifest.preprocessing.channels)
+
+    def compute(
+        self,
+        prepared: Sequence[NDArray[np.uint8]],
+        sizes: Sequence[tuple[int, int]],
+        *,
+        tta: bool = False,
+        with_probabilities: bool = False,
+    ) -> Iterator[Prediction]:
+        del sizes  # an image keeps its size on its way through the graph
+        for image in prepared:
+            if not tta:
+                yield Prediction(*self.apply(image, with_probabilities=with_probabilities))
+                continue
+            mean: NDArray[np.float32] = np.stack(
+                [self._flipped(image, axes) for axes in FLIPS]
+            ).mean(axis=0)
+            yield Prediction(self.decide(mean), mean if with_probabilities else None)
+
+    def _flipped(self, image: NDArray[np.uint8], axes: tuple[int, ...]) -> NDArray[np.float32]:
+        """Probabilities of the image flipped along ``axes`` of height and width, flipped back."""
+        turned = np.ascontiguousarray(np.flip(image, tuple(axis - 1 for axis in axes)))
+        _, shares = self.apply(turned, with_probabilities=True)
+        assert shares is not None
+        return np.asarray(np.flip(shares, axes))
 
 
 def as_image(image: str | Path | NDArray[np.uint8], max_pixels: int) -> NDArray[np.uint8]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.data.preprocess import to_channels
+from medseg.cores import threads_asked_for
 from medseg.errors import ModelError
 from medseg.inference.bundle import (
     SUFFIX,
@@ -21,7 +20,7 @@ from medseg.inference.bundle import (
     read_manifest,
 )
 from medseg.inference.onnx_file import MAX_BYTES, read_onnx
-from medseg.inference.predictor import FLIPS, Prediction, Predictor
+from medseg.inference.predictor import GraphModel
 
 METADATA = "medseg"
 """The key of an ONNX file's metadata that holds the manifest as JSON."""
@@ -41,8 +40,8 @@ BAKED_IN = ("num_classes", "preprocessing", "temperature", "threshold", "weights
 """What a manifest says that a graph has as numbers of its own."""
 
 
-class OnnxModel(Predictor):
-    """An exported graph, which resizes, normalises and decides by itself.
+class OnnxModel(GraphModel):
+    """An exported graph computed by ONNX Runtime.
 
     Args:
         manifest: what the bundle says of itself.
@@ -72,35 +71,11 @@ class OnnxModel(Predictor):
             self.session = open_session(graph, threads=threads)
             self._check_signature()
 
-    def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return to_channels(image, self.manifest.preprocessing.channels)
-
-    def compute(
-        self,
-        prepared: Sequence[NDArray[np.uint8]],
-        sizes: Sequence[tuple[int, int]],
-        *,
-        tta: bool = False,
-        with_probabilities: bool = False,
-    ) -> Iterator[Prediction]:
-        del sizes  # an image keeps its size on its way through the graph
-        for image in prepared:
-            if not tta:
-                wanted = [MASK, PROBABILITIES] if with_probabilities else [MASK]
-                found = self._run(wanted, image)
-                yield Prediction(found[0], found[1] if with_probabilities else None)
-                continue
-            views = [self._probabilities(image, axes) for axes in FLIPS]
-            mean: NDArray[np.float32] = np.stack(views).mean(axis=0)
-            yield Prediction(self.decide(mean), mean if with_probabilities else None)
-
-    def _probabilities(
-        self, image: NDArray[np.uint8], axes: tuple[int, ...]
-    ) -> NDArray[np.float32]:
-        """Of the image flipped along ``axes`` of its height and width, flipped back."""
-        turned = np.flip(image, tuple(axis - 1 for axis in axes))
-        (found,) = self._run([PROBABILITIES], np.ascontiguousarray(turned))
-        return np.asarray(np.flip(found, axes))
+    def apply(
+        self, image: NDArray[np.uint8], *, with_probabilities: bool
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
+        found = self._run([MASK, PROBABILITIES] if with_probabilities else [MASK], image)
+        return found[0], found[1] if with_probabilities else None
 
     def _run(self, wanted: list[str], image: NDArray[np.uint8]) -> list[NDArray[Any]]:
         """The ``wanted`` outputs of one image, checked: a graph may do what it likes."""
@@ -159,7 +134,7 @@ def open_session(graph: bytes, *, threads: int | None = None) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or _threads_of_environment()
+    options.intra_op_num_threads = threads or threads_asked_for() or 0
     options.inter_op_num_threads = 1
     # A plan of the memory for each size of image costs more memory than it saves time.
     options.enable_mem_pattern = False
@@ -179,12 +154,6 @@ def _giving_back() -> Any:
     options = onnxruntime.RunOptions()
     options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
     return options
-
-
-def _threads_of_environment() -> int:
-    """``OMP_NUM_THREADS``, of which only the outermost level counts; else 0, for all cores."""
-    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return int(first) if first.isdecimal() else 0
 
 
 def load_onnx(path: Path, *, threads: int | None = None) -> OnnxModel:

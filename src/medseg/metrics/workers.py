@@ -22,6 +22,7 @@ from itertools import islice
 from types import TracebackType
 from typing import Protocol, TypeVar
 
+from medseg.cores import cores
 from medseg.errors import MedsegError
 
 CHUNK = 16
@@ -32,13 +33,6 @@ WORTH_PROCESSES = 1000
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-def cores() -> int:
-    """How many this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class Workers:
@@ -150,7 +144,7 @@ def in_order(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None
 ) -> Iterator[Result]:
     """Map over ``items`` in threads, yielding in order with at most ``2 * workers`` under way."""
-    workers = workers or min(4, os.cpu_count() or 1)
+    workers = workers or min(4, cores())
     with ThreadPoolExecutor(workers) as pool:
         under_way: deque[Future[Result]] = deque()
         try:

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
+
+from medseg.cores import threads
 
 HEADER_SECONDS = 10.0
 """For the head of a request, and for what a closed connection still has to take."""
 KEEP_ALIVE_SECONDS = 15
 MAX_CONNECTIONS = 512
 """Further ones are closed at once."""
-
-
-def cores() -> int:
-    """Cores that this process may keep busy."""
-    allowed = os.environ.get("OMP_NUM_THREADS", "")
-    if allowed.isdecimal() and int(allowed):
-        return int(allowed)
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -38,12 +29,12 @@ class Limits:
     max_pixels: int = 25_000_000
     timeout: float = 60.0
     queue: int = 64
-    workers: int = field(default_factory=cores)
+    workers: int = field(default_factory=threads)
 
     @property
     def threads(self) -> int:
         """That compute one image."""
-        return max(1, cores() // self.workers)
+        return max(1, threads() // self.workers)
 
     @property
     def max_bodies(self) -> int:
