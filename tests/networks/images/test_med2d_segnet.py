@@ -197,6 +197,49 @@ def test_gates_commute_with_spatial_permutation(gate: nn.Module) -> None:
     torch.testing.assert_close(gate(permute(x)), permute(gate(x)))
 
 
+FAST: dict[str, Any] = {**TINY, "stem_stride": 2}
+
+
+def test_a_stem_of_stride_two_takes_the_place_of_the_first_halving() -> None:
+    net = Med2DSegNet(**FAST).eval()
+    shapes = [tuple(f.shape) for f in net.forward_features(torch.zeros(1, 3, 64, 96))]
+    assert shapes == [(1, w, 32 >> i, 48 >> i) for i, w in enumerate((6, 8, 8, 12))]
+    assert len(net.decoder) == 3
+    assert net.head.out_channels == 4
+
+
+def test_a_stem_of_stride_two_gives_each_pixel_of_a_square_a_logit_of_its_own() -> None:
+    net = Med2DSegNet(3, 2, **FAST).eval()
+    nn.init.zeros_(net.head.weight)
+    net.head.bias.data = torch.arange(8.0)
+    logits = net(torch.zeros(1, 3, 5, 6))
+    for k, first in ((0, 0), (1, 4)):
+        square = torch.tensor([[0.0, 1.0], [2.0, 3.0]]) + first
+        assert torch.equal(logits[0, k], square.repeat(3, 3)[:5])
+
+
+def test_kernel_and_expansion_may_be_given_for_each_stage() -> None:
+    net = on_meta(**{**TINY, "kernel": (3, 5, 7, 1), "expansion": (1, 2, 3, 4)})
+    first = [stage[0] for stage in net.stages]
+    assert [block.aggregate[0].kernel_size[0] for block in first] == [3, 5, 7, 1]
+    assert [block.expand[0].out_channels for block in first] == [4, 12, 24, 32]
+
+
+def test_one_number_for_every_stage_is_the_same_as_saying_it_of_each() -> None:
+    once = on_meta(**{**TINY, "kernel": 5, "expansion": 2})
+    each = on_meta(**{**TINY, "kernel": (5,) * 4, "expansion": (2,) * 4})
+    assert str(once) == str(each)
+
+
+def test_a_depthwise_decoder_has_a_depthwise_and_a_pointwise_convolution_a_stage() -> None:
+    net = on_meta(**TINY, decoder="depthwise")
+    convolutions = [
+        [(m.kernel_size, m.groups) for m in stage.refine.modules() if isinstance(m, nn.Conv2d)]
+        for stage in net.decoder
+    ]
+    assert convolutions == [[((3, 3), width), ((1, 1), 1)] for width in (8, 8, 6, 4)]
+
+
 @pytest.mark.parametrize("kernel", [1, 5, 9])
 def test_kernel_sets_the_depthwise_convolutions_alone(kernel: int) -> None:
     net = on_meta(**{**TINY, "kernel": kernel})

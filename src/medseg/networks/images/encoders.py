@@ -250,7 +250,7 @@ class EncoderSegNet(StagedSegNet):
             num_classes,
             widths=widths,
             depths=depths,
-            make_block=BLOCKS[block],
+            make_blocks=[BLOCKS[block]] * len(depths),
             norm="batch",
             activation="relu6",
         )

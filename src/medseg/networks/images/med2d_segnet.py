@@ -19,8 +19,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from medseg.nn.blocks import (
+    ACTIVATIONS,
     Activation,
     ConvNormAct,
     Norm,
@@ -31,6 +33,7 @@ from medseg.nn.blocks import (
 )
 
 Gate = Literal["gap", "se", "none"]
+Decoder = Literal["residual", "depthwise"]
 
 
 class AveragePoolGate(nn.Module):
@@ -128,15 +131,38 @@ class MedBlock(nn.Module):
         return out
 
 
+class DepthwiseUnit(nn.Module):
+    """A residual unit of a 3x3 depthwise and a 1x1 convolution; size and channels are kept."""
+
+    def __init__(self, channels: int, *, norm: Norm, activation: Activation) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            ConvNormAct(channels, channels, groups=channels, norm=norm, activation=activation),
+            ConvNormAct(channels, channels, 1, norm=norm, activation=None),
+        )
+        self.activation = ACTIVATIONS[activation]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.activation(x + self.body(x))
+        return out
+
+
 class DecoderStage(nn.Module):
     """Reduce channels, upsample to the skip's size, add the skip, refine with a residual unit."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, norm: Norm, activation: Activation
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        unit: Decoder,
+        norm: Norm,
+        activation: Activation,
     ) -> None:
         super().__init__()
         self.project = ConvNormAct(in_channels, out_channels, 1, norm=norm, activation=activation)
-        self.refine = ResidualUnit(out_channels, norm=norm, activation=activation)
+        units = {"residual": ResidualUnit, "depthwise": DepthwiseUnit}
+        self.refine = units[unit](out_channels, norm=norm, activation=activation)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         out: Tensor = self.refine(resize_to(self.project(x), skip) + skip)
@@ -146,15 +172,21 @@ class DecoderStage(nn.Module):
 class StagedSegNet(nn.Module):
     """A stem, stages each at half the size of the one before, and a residual decoder.
 
+    With ``stem_stride`` 2 the stem halves the size in place of the first stage, so that the stages
+    still work at 1/2, 1/4, ...; the decoder then ends at 1/2, and the head gives each of its pixels
+    four logits a class, one for each pixel of the image (pixel shuffle, arXiv 1609.05158).
+
     Args:
         in_channels: image channels.
         num_classes: logit channels.
-        widths: channels of the full-resolution stem and of the stages.
-        depths: blocks of each stage; the first has stride 2.
-        make_block: ``(in_channels, out_channels, stride)`` to a module that maps
+        widths: channels of the stem and of the stages.
+        depths: blocks of each stage.
+        make_blocks: for each stage, ``(in_channels, out_channels, stride)`` to a module that maps
             ``(B, I, H, W) -> (B, O, ceil(H / stride), ceil(W / stride))``.
         norm: of stem and decoder.
         activation: of stem and decoder.
+        stem_stride: 1 or 2.
+        decoder: how its stages refine: ``residual`` (two 3x3 convolutions) or ``depthwise``.
 
     Raises:
         ValueError: numbers that make no network.
@@ -167,9 +199,11 @@ class StagedSegNet(nn.Module):
         *,
         widths: Sequence[int],
         depths: Sequence[int],
-        make_block: Callable[[int, int, int], nn.Module],
+        make_blocks: Sequence[Callable[[int, int, int], nn.Module]],
         norm: Norm,
         activation: Activation,
+        stem_stride: int = 1,
+        decoder: Decoder = "residual",
     ) -> None:
         super().__init__()
         if len(widths) < 2 or min(widths) < 1:
@@ -179,25 +213,40 @@ class StagedSegNet(nn.Module):
                 f"depths {list(depths)} must hold one number >= 1 for each of the "
                 f"{len(widths) - 1} stages after the stem of widths {list(widths)}"
             )
-        self.stem = ConvNormAct(in_channels, widths[0], norm=norm, activation=activation)
+        if stem_stride not in (1, 2):
+            raise ValueError(f"stem_stride {stem_stride} must be 1 or 2")
+        self.stem_stride = stem_stride
+        self.stem = ConvNormAct(
+            in_channels, widths[0], stride=stem_stride, norm=norm, activation=activation
+        )
         self.stages = nn.ModuleList()
-        for before, width, depth in zip(widths, widths[1:], depths, strict=False):
-            blocks = [make_block(before, width, 2)]
+        stride = 3 - stem_stride
+        for make_block, before, width, depth in zip(
+            make_blocks, widths, widths[1:], depths, strict=False
+        ):
+            blocks = [make_block(before, width, stride)]
             blocks += [make_block(width, width, 1) for _ in range(depth - 1)]
             self.stages.append(nn.Sequential(*blocks))
+            stride = 2
+        # A stem of stride 2 is no skip: the first stage has its size.
+        skips = widths[stem_stride - 1 :]
         self.decoder = nn.ModuleList(
-            DecoderStage(deep, shallow, norm=norm, activation=activation)
-            for deep, shallow in zip(widths[:0:-1], widths[-2::-1], strict=True)
+            DecoderStage(deep, shallow, unit=decoder, norm=norm, activation=activation)
+            for deep, shallow in zip(skips[:0:-1], skips[-2::-1], strict=True)
         )
-        self.head = nn.Conv2d(widths[0], num_classes, 1)
+        self.head = nn.Conv2d(skips[0], num_classes * stem_stride**2, 1)
         initialise(self)
 
     def forward_features(self, image: Tensor) -> list[Tensor]:
-        """Encoder maps at full size, 1/2, 1/4, 1/8 and 1/16: ``(B, widths[i], H/2^i, W/2^i)``."""
+        """Encoder maps from the largest to the smallest, each half as large as the one before.
+
+        ``(B, widths[i], H/2^i, W/2^i)``, rounded up; with ``stem_stride`` 2 the stem's map is left
+        out and they begin at 1/2.
+        """
         features = [self.stem(image)]
         for stage in self.stages:
             features.append(stage(features[-1]))
-        return features
+        return features[self.stem_stride - 1 :]
 
     def forward(self, image: Tensor) -> Tensor:
         """``(B, C, H, W)`` images of any size to ``(B, K, H, W)`` logits."""
@@ -205,7 +254,10 @@ class StagedSegNet(nn.Module):
         for stage, skip in zip(self.decoder, reversed(skips), strict=True):
             x = stage(x, skip)
         logits: Tensor = self.head(x)
-        return logits
+        if self.stem_stride == 1:
+            return logits
+        # The stem rounds odd sizes up; what lies beyond the image is cut off.
+        return F.pixel_shuffle(logits, 2)[..., : image.shape[-2], : image.shape[-1]]
 
 
 class Med2DSegNet(StagedSegNet):
@@ -214,13 +266,15 @@ class Med2DSegNet(StagedSegNet):
     Args:
         in_channels: image channels.
         num_classes: logit channels: 1 for a binary task, else the classes incl. background.
-        widths: channels of the full-resolution stem and of the stages at 1/2, 1/4, 1/8, 1/16.
-        depths: Med Blocks of each stage; the first has stride 2.
-        expansion: channel expansion inside a Med Block.
-        kernel: depthwise kernel size, odd.
+        widths: channels of the stem and of the stages at 1/2, 1/4, 1/8, 1/16.
+        depths: Med Blocks of each stage.
+        expansion: channel expansion inside a Med Block; one number, or one a stage.
+        kernel: depthwise kernel size, odd; one number, or one a stage.
         gate: channel gate after the depthwise convolution: ``gap``, ``se`` or ``none``.
         norm: ``batch``, ``instance``, ``group`` or ``none``.
         activation: ``relu6``, ``relu``, ``leaky_relu``, ``gelu`` or ``silu``.
+        stem_stride: 1, or 2 for a stem at 1/2 (see :class:`StagedSegNet`).
+        decoder: ``residual`` (two 3x3 convolutions a stage) or ``depthwise``.
 
     Raises:
         ValueError: numbers that make no network.
@@ -233,19 +287,23 @@ class Med2DSegNet(StagedSegNet):
         *,
         widths: Sequence[int] = (24, 32, 64, 128, 256),
         depths: Sequence[int] = (1, 1, 2, 2),
-        expansion: int = 6,
-        kernel: int = 7,
+        expansion: int | Sequence[int] = 6,
+        kernel: int | Sequence[int] = 7,
         gate: Gate = "gap",
         norm: Norm = "batch",
         activation: Activation = "relu6",
+        stem_stride: int = 1,
+        decoder: Decoder = "residual",
     ) -> None:
-        if kernel < 1 or kernel % 2 == 0:
+        kernels = _each_stage("kernel", kernel, len(depths))
+        expansions = _each_stage("expansion", expansion, len(depths))
+        if any(size < 1 or size % 2 == 0 for size in kernels):
             raise ValueError(f"kernel {kernel} must be odd and >= 1, or sizes would shift")
-        if expansion < 1:
+        if min(expansions) < 1:
             raise ValueError(f"expansion {expansion} must be >= 1")
 
-        def make_block(before: int, width: int, stride: int) -> MedBlock:
-            return MedBlock(
+        def maker(expansion: int, kernel: int) -> Callable[[int, int, int], MedBlock]:
+            return lambda before, width, stride: MedBlock(
                 before,
                 width,
                 stride=stride,
@@ -261,7 +319,19 @@ class Med2DSegNet(StagedSegNet):
             num_classes,
             widths=widths,
             depths=depths,
-            make_block=make_block,
+            make_blocks=[maker(*each) for each in zip(expansions, kernels, strict=True)],
             norm=norm,
             activation=activation,
+            stem_stride=stem_stride,
+            decoder=decoder,
         )
+
+
+def _each_stage(name: str, value: int | Sequence[int], stages: int) -> Sequence[int]:
+    """``value`` for every stage."""
+    values = [value] * stages if isinstance(value, int) else value
+    if len(values) != stages:
+        raise ValueError(
+            f"{name} {list(values)} must be one number, or one for each of the {stages} stages"
+        )
+    return values
