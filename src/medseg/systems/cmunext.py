@@ -20,6 +20,7 @@ CARD = Card(
             "the official module's weights, eval mode, noise of 128 x 192: the same bits in fp32 "
             "and fp64"
         ),
+        level="parity",
         from_authors=(
             "the whole network, read in the official code; initialisation is PyTorch's, as there",
         ),

@@ -20,6 +20,7 @@ CARD = Card(
             "the official module's weights, eval mode, noise of 128 x 192 and 256 x 256: "
             "probabilities of head and side heads at most 3.6e-06 apart in fp32, 1.0e-14 in fp64"
         ),
+        level="parity",
         from_authors=("the whole network and its initialisation, read in the official code",),
         deviations=(
             "logits, not probabilities; side heads by forward_all(), not with every call",

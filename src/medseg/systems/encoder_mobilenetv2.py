@@ -13,6 +13,7 @@ CARD = replace(
     reference="https://arxiv.org/abs/1801.04381",
     summary="Med-2D SegNet with inverted residuals in its encoder, at equal size.",
     options={"block": "mobilenetv2", "widths": (32, 32, 72, 136, 264)},
+    measured=dict.fromkeys(("dsb2018", "glas", "kvasir_seg", "wbc"), "results/grid-64px"),
     fidelity=replace(
         PLAIN.fidelity,
         parameters=2_075_761,

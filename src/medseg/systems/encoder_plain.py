@@ -9,6 +9,7 @@ CARD = Card(
     year=2015,
     reference="https://arxiv.org/abs/1505.04597",
     summary="Med-2D SegNet with pairs of 3x3 convolutions in its encoder, at equal size.",
+    family="med2d-segnet",
     network="medseg.networks.images.encoders:EncoderSegNet",
     options={"block": "plain", "widths": (16, 32, 56, 104, 208)},
     fidelity=Fidelity(

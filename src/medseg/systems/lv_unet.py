@@ -22,6 +22,7 @@ CARD = Card(
             "the same bits in fp32 and fp64; fused, of logits up to 17,382, at most 7.8e-11 apart "
             "in fp64 (both 513,585 parameters)"
         ),
+        level="parity",
         from_authors=(
             "the whole network, read in the official code; of the paper only the abstract and "
             "summaries by others were at hand",

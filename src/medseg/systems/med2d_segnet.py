@@ -10,6 +10,7 @@ CARD = Card(
     reference="https://arxiv.org/abs/2504.14715",
     summary="Encoder of Med Blocks at 1/2 to 1/16, residual decoder, 2.07 M parameters.",
     network="medseg.networks.images.med2d_segnet:Med2DSegNet",
+    measured=dict.fromkeys(("dsb2018", "glas", "kvasir_seg", "wbc"), "results/grid-64px"),
     fidelity=Fidelity(
         parameters=2_069_041,
         official_parameters="2.07 M (paper)",

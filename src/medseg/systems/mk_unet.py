@@ -20,6 +20,7 @@ CARD = Card(
             "the official module's weights, eval mode, noise of 128 x 192: the same bits in fp32 "
             "and fp64"
         ),
+        level="parity",
         from_authors=(
             "the whole network and its initialisation, read in the official code; of the paper "
             "only the abstract and summaries by others were at hand",

@@ -23,6 +23,7 @@ CARD = Card(
             "the authors' module's weights, eval mode, noise of 128 x 192: at most 1.2e-07 apart "
             "in fp32 (logits up to 0.40), 2.3e-16 in fp64"
         ),
+        level="parity",
         from_authors=(
             "the whole network, read in the authors' code; initialisation is PyTorch's, as there",
             "stochastic depth of 0.1 in the large-kernel local-global-local blocks, as there",

@@ -14,6 +14,7 @@ CARD = Card(
         parameters=31_043_521,
         official_parameters="about 31 M without batch norm (paper's widths 64 to 1024)",
         parity="not checked: the authors' code is a Caffe network with unpadded convolutions",
+        level="properties",
         from_authors=("widths 64 to 1024, two 3x3 convolutions a level, 2x2 up-convolutions",),
         deviations=(
             "padded convolutions, so that logits have the image's size",

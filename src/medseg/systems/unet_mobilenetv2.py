@@ -9,6 +9,7 @@ CARD = Card(
     year=2018,
     reference="https://arxiv.org/abs/1801.04381",
     summary="U-Net whose encoder is MobileNetV2, with the decoder of segmentation_models.pytorch.",
+    family="unet",
     network="medseg.networks.images.mobile_unet:MobileUNet",
     options={"encoder": "mobilenetv2_100"},
     fidelity=Fidelity(
@@ -21,6 +22,7 @@ CARD = Card(
             "the weights and batch statistics of that Unet, eval mode, noise of 128 x 192: the "
             "same bits in fp32 and fp64"
         ),
+        level="parity",
         from_authors=(
             "the encoder's table, without its last convolution and classifier",
             "the decoder of segmentation_models.pytorch, widths 256, 128, 64, 32, 16",

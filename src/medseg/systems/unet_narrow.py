@@ -9,6 +9,7 @@ CARD = replace(
     name="unet-narrow",
     summary="U-Net at a quarter of the widths (16 to 256): the baseline of equal size.",
     options={"widths": (16, 32, 64, 128, 256)},
+    measured=dict.fromkeys(("dsb2018", "glas", "kvasir_seg", "wbc"), "results/grid-64px"),
     fidelity=replace(
         UNET.fidelity,
         parameters=1_944_049,

@@ -19,6 +19,7 @@ CARD = Card(
             "network.as_released=true, the official module's weights, eval mode, noise of "
             "128 x 192: at most 5.1e-06 apart in fp32 (logits up to 4.9), 1.1e-14 in fp64"
         ),
+        level="parity",
         from_authors=(
             "the whole network and its initialisation, read in the official code",
             "widths 16, 32, 128, 160, 256, of the code, which give the 1.47 M parameters everybody "
