@@ -1,0 +1,1 @@
+"""Volumes as volumes: read at their own precision, normalised, resampled."""
