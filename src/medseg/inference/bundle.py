@@ -24,8 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from medseg import __version__
+from medseg import __version__, zoo
 from medseg.data.case import Label, LabelMap, Region
+from medseg.data.volumes.normalise import Intensity
 from medseg.errors import ModelError
 from medseg.files import atomic_path
 
@@ -38,9 +39,13 @@ MAX_MANIFEST_BYTES = 16_000_000
 MAX_GOLDEN = 1000
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 
+_Spacing = Annotated[float, Field(ge=1e-3, le=1e3)]
+_Length = Annotated[int, Field(ge=1, le=4096)]
+
 
 class Preprocessing(BaseModel):
-    """From a decoded image to the network's input."""
+    """From a decoded image to the network's input; of a model of volumes, only ``channels`` counts
+    and :class:`VolumeInput` says the rest."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -59,8 +64,30 @@ class Preprocessing(BaseModel):
         return self
 
 
+class VolumeInput(BaseModel):
+    """From a volume to what a network of volumes takes, and how that goes over it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    plane: Literal["", "axial", "coronal", "sagittal"] = "axial"
+    """Of the slices along the first axis: every volume is turned to lie like this. Empty: axes are
+    taken as stored, for volumes whose files do not say how they lie."""
+    spacing_mm: tuple[_Spacing, _Spacing, _Spacing] | None
+    """Of slices, rows and columns: volumes are resampled to it. None: not at all, for volumes
+    whose files say no spacing."""
+    patch: tuple[_Length, _Length, _Length]
+    """Slices, rows and columns of the window."""
+    intensity: tuple[Intensity, ...] = Field(min_length=1, max_length=64)
+    """Of each channel."""
+    overlap: float = Field(default=0.5, ge=0, lt=1)
+    """Share of a window that the next one covers, too, at least."""
+    mirror: tuple[Literal[0, 1, 2], ...] = ()
+    """Axes along which it was trained on mirrored patches; test-time augmentation takes these."""
+
+
 class Postprocessing(BaseModel):
-    """From class indices to the mask; of each foreground class by itself, slice by slice."""
+    """From class indices to the mask; of each foreground class by itself, slice by slice, or in
+    3D for a model of volumes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -131,6 +158,8 @@ class Manifest(BaseModel):
 
     format: Literal[1, 2] = 2
     medseg: str = __version__
+    title: str = ""
+    """What the model is called where it is shown; empty: by its system and its data."""
     system: str
     network: dict[str, Any]
     """All options of the network."""
@@ -144,6 +173,8 @@ class Manifest(BaseModel):
     regions: tuple[StoredRegion, ...] = ()
     """What is scored, where that is not each foreground class."""
     preprocessing: Preprocessing
+    volume: VolumeInput | None = None
+    """Of a model of volumes; None for one of pictures."""
     temperature: float = Field(default=1.0, ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE)
     """Logits are divided by it, so that probabilities are calibrated on the validation part."""
     threshold: float = Field(default=0.5, gt=0, lt=1)
@@ -166,6 +197,14 @@ class Manifest(BaseModel):
         binary = self.num_classes == 1 and len(self.labels) == 2
         if not binary and self.num_classes != len(self.labels):
             raise ValueError(f"{len(self.labels)} labels do not fit {self.num_classes} logits")
+        return self
+
+    @model_validator(mode="after")
+    def _every_channel_of_volumes_is_normalised(self) -> Self:
+        if self.volume is not None and len(self.volume.intensity) != self.preprocessing.channels:
+            raise ValueError(f"intensity must hold {self.preprocessing.channels} channels")
+        if self.volume is not None and self.rgb:
+            raise ValueError("masks of volumes hold no colours")
         return self
 
     @model_validator(mode="after")
@@ -355,7 +394,7 @@ def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, Manifest]]:
     """The archive and its manifest; whatever is wrong with either, or met inside, is a
     ModelError."""
     if not path.is_file():
-        raise ModelError(path, "there is no such file", _REMEDY)
+        raise ModelError(path, "there is no such file", f"{_REMEDY}{zoo.suggestion(path)}")
     try:
         with _Archive(path) as file, zipfile.ZipFile(file) as archive:
             _check_members(archive, path)
@@ -502,11 +541,15 @@ def _sha256(data: bytes) -> str:
 
 
 def find_bundle(model: Path) -> Path:
-    """The bundle file that ``model`` names: itself, or ``model.medseg`` inside a run folder.
+    """The bundle file that ``model`` names: itself, ``model.medseg`` inside a run folder, or that of
+    a model that comes with medseg.
 
     Raises:
         ModelError: nothing there, or a run that has not finished.
     """
+    shipped = zoo.find(model)
+    if shipped is not None:
+        return shipped
     if not model.is_dir():
         return model
     bundle = model / f"model{SUFFIX}"
@@ -518,4 +561,8 @@ def find_bundle(model: Path) -> Path:
             "this run has not finished: it holds no model.medseg",
             "Finish it with `medseg train DATA -o RUN --resume`",
         )
-    raise ModelError(model, "this folder is not a run", "Name a run folder or a .medseg file")
+    raise ModelError(
+        model,
+        "this folder is not a run",
+        f"Name a run folder or a .medseg file{zoo.suggestion(model)}",
+    )
