@@ -84,8 +84,10 @@ class Slicing:
 AS_STORED = Slicing((2, 1, 0), (False, False, False))
 
 
-def slicing(shape: tuple[int, int, int], affine: NDArray[np.float64] | None) -> Slicing:
-    """Cut a volume as it was acquired, and show it upright.
+def slicing(
+    shape: tuple[int, int, int], affine: NDArray[np.float64] | None, plane: str = ""
+) -> Slicing:
+    """Cut a volume as it was acquired, or in ``plane``, and show it upright.
 
     Axes are taken as the anatomical ones that they are closest to. Slices are counted along the
     axis of the only slice; else along the one whose spacing exceeds both others by half; else
@@ -98,7 +100,11 @@ def slicing(shape: tuple[int, int, int], affine: NDArray[np.float64] | None) -> 
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     unit = affine[:3, :3] / spacing
     stored = max(permutations(range(3)), key=lambda axes: _alignment(unit, axes))
-    across = _across([shape[axis] for axis in stored], [float(spacing[axis]) for axis in stored])
+    across = (
+        PLANES.index(plane)
+        if plane
+        else _across([shape[axis] for axis in stored], [float(spacing[axis]) for axis in stored])
+    )
     rows, columns = {0: (2, 1), 1: (2, 0), 2: (1, 0)}[across]
     rising = [unit[world, stored[world]] > 0 for world in range(3)]
     return Slicing(
