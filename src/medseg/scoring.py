@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from medseg import zoo
 from medseg.data.case import Case, Split
 from medseg.data.layouts import is_dataset, open_dataset
 from medseg.data.registry import described
+from medseg.data.registry import find as find_registered
 from medseg.data.splitfile import read_split
 from medseg.engine.openings import Opening, log_opening, read_openings
 from medseg.errors import DataError, MedsegError, ModelError
@@ -52,8 +54,11 @@ class Chosen:
 
 
 def is_model(path: Path) -> bool:
-    """Whether ``path`` names a bundle or a run rather than a folder of masks."""
-    return path.suffix == SUFFIX or (path / "recipe.yaml").is_file()
+    """Whether ``path`` names a bundle, a run, or a model that comes with medseg, rather than a
+    folder of masks."""
+    if path.suffix == SUFFIX or (path / "recipe.yaml").is_file():
+        return True
+    return not path.exists() and zoo.find(path) is not None
 
 
 def evaluate(
@@ -80,7 +85,8 @@ def evaluate(
 
     Args:
         truth: a dataset (folder or manifest) or a folder of masks.
-        predictions: a folder of masks; or a run or bundle, which then predicts ``truth`` first.
+        predictions: a folder of masks; or a run, a bundle or the name of a model that comes with
+            medseg, which then predicts ``truth`` first.
         part: for a run: which part of its split to score. ``auto`` takes the test part of the
             data it was trained on, and all cases of any other data.
         layout: how ``truth`` lies on disk, where it cannot be recognised.
@@ -118,7 +124,7 @@ def evaluate(
     if workers is not None and workers < 1:
         raise MedsegError(f"--workers {workers}", "there must be one", "Give 1 or more")
     truth, predictions = Path(truth), Path(predictions)
-    if is_model(truth):
+    if is_model(truth) and find_registered(truth) is None:
         raise MedsegError(
             truth,
             "this is a model, not the truth",
@@ -149,6 +155,7 @@ def evaluate(
             progress=progress,
         )
         return replace(evaluation, note=_doubts(truth, evaluation))
+    named, predictions = predictions, zoo.find(predictions) or predictions
     chosen = choose_cases(truth, predictions, part, layout=layout)
     with ExitStack() as scratch:
         folder = Path(masks or scratch.enter_context(tempfile.TemporaryDirectory()))
@@ -194,7 +201,7 @@ def evaluate(
         evaluation = replace(
             evaluation,
             truth=described(truth) + (f" ({chosen.part} part)" if chosen.part != "all" else ""),
-            predictions=str(predictions),
+            predictions=str(named),
         )
         note = [_leak(model.manifest, predictions, chosen), _note(chosen)]
         if chosen.test:

@@ -19,6 +19,7 @@ from medseg.cli import (
     explain,
     export,
     info,
+    models,
     predict,
     serve,
     systems,
@@ -65,6 +66,7 @@ app.command("benchmark")(benchmark.benchmark)
 app.command("compare")(compare.compare)
 app.add_typer(data.app, name="data")
 app.command("info")(info.info)
+app.add_typer(models.app, name="models")
 app.add_typer(systems.app, name="systems")
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)

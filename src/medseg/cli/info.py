@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from medseg import zoo
 from medseg.cli.options import AsJson, Layout
 from medseg.errors import MedsegError
 
@@ -17,7 +18,11 @@ if TYPE_CHECKING:
 
 def info(
     path: Annotated[
-        Path, typer.Argument(help="A run, a .medseg or exported .onnx file, or a dataset.")
+        Path,
+        typer.Argument(
+            help="A run, a .medseg or exported .onnx file, a model of `medseg models list`, or a "
+            "dataset."
+        ),
     ],
     layout: Layout = "auto",
     as_json: AsJson = False,
@@ -34,8 +39,11 @@ def info(
         medseg info photos/ --json
 
         medseg info runs/first/model.medseg --card
+
+        medseg info polyp --card
     """
     is_model = path.suffix in (".medseg", ".onnx") or (path / "recipe.yaml").is_file()
+    is_model = is_model or _is_shipped(path, card)
     if card:
         _print_card(path, is_model, as_json)
         return
@@ -48,12 +56,24 @@ def info(
             typer.echo(f"{key:16}{_printable(_shown(value))}")
 
 
+def _is_shipped(path: Path, card: bool) -> bool:
+    """Whether ``path`` is the name of a model that comes with medseg. A dataset of that name comes
+    first, but has no card."""
+    if zoo.find(path) is None or (path.exists() and not card):
+        return False
+    from medseg.data.registry import find
+
+    return card or find(path) is None
+
+
 def _print_card(path: Path, is_model: bool, as_json: bool) -> None:
     if as_json:
         raise MedsegError("--card", "it is Markdown, not JSON", "Leave --json or --card out")
     if not is_model:
         raise MedsegError(
-            f"--card {path}", "only a model has a card", "Name a run or a .medseg file"
+            f"--card {path}",
+            "only a model has a card",
+            f"Name a run or a .medseg file{zoo.suggestion(path)}",
         )
     from medseg.report.card import card_of, model_card
 
@@ -103,6 +123,7 @@ def _model_facts(path: Path) -> dict[str, Any]:
 def _facts(path: Path, manifest: Manifest, *, graph: bool) -> dict[str, Any]:
     return {
         "model": str(path),
+        **({"title": manifest.title} if manifest.title else {}),
         "system": manifest.system,
         "parameters": manifest.parameters,
         "labels": {label.name: label.value for label in manifest.labels},

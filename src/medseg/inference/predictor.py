@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg import zoo
 from medseg.data.case import LabelMap
 from medseg.data.io import MAX_PIXELS, read_image
 from medseg.data.labels import decode_mask
@@ -228,8 +229,8 @@ def load(
     """Load a trained model.
 
     Args:
-        path: a run folder, a bundle (``.medseg``), an exported graph (``.onnx``), or, with
-            ``trust``, a pickled state dict.
+        path: a run folder, a bundle (``.medseg``), an exported graph (``.onnx``), the name of a
+            model that comes with medseg (``polyp``) or, with ``trust``, a pickled state dict.
         device: ``auto``, ``cpu``, ``cuda:0`` or ``mps``.
         precision: ``fp32``; ``bf16`` or, on a GPU, ``fp16`` trade digits for speed.
         trust: unpickle a foreign ``.pt``/``.pth`` file, **which can run any code it contains**.
@@ -249,7 +250,7 @@ def load(
         raise ModelError(
             source,
             "there is no such file",
-            "Name a run of `medseg train`, a .medseg or an .onnx file",
+            f"Name a run of `medseg train`, a .medseg or an .onnx file{zoo.suggestion(source)}",
         )
     suffix = source.suffix.lower()
     portable = suffix == ".onnx" or (suffix == SUFFIX and not _installed("torch"))

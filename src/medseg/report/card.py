@@ -14,6 +14,7 @@ from medseg.engine.openings import read_openings
 from medseg.errors import DataError, plural
 from medseg.inference.bundle import SUFFIX, Manifest, find_bundle, read_card, read_manifest
 
+_UNSTATED = "not stated; ask whoever gave the images"
 NOT_SCORED = (
     "Not scored on a test part yet: `medseg evaluate DATA RUN -o RUN/scores/test.json`, then "
     "`medseg info RUN --card`."
@@ -42,7 +43,8 @@ def model_card(
     Returns:
         Markdown.
     """
-    name = _word(manifest.data.get("name", "unnamed data"))
+    data = _word(manifest.data.get("name", "unnamed data"))
+    title = _word(manifest.title) or f"{_word(manifest.system)} trained on {data}"
     sections = {
         "What it is": _bullets(_identity(manifest)),
         "Data": _bullets(_data(manifest)),
@@ -55,7 +57,7 @@ def model_card(
         "Limits": _bullets(_limits(manifest)),
     }
     body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items())
-    return f"# {_word(manifest.system)} trained on {name}\n\n{body}\n"
+    return f"# {title}\n\n{body}\n"
 
 
 def card_of(model: Path) -> str:
@@ -148,7 +150,9 @@ def _data(manifest: Manifest) -> Iterable[str]:
     ):
         if data.get(key):
             yield f"{title}: {_word(data[key])}"
-    yield "Licence of the data: not stated; ask whoever gave the images"
+    yield f"Licence of the data: {_word(data.get('licence') or _UNSTATED)}"
+    if data.get("attribution"):
+        yield f"Attribution: {_word(data['attribution'])}"
     if data.get("leak"):
         yield f"**{_word(data['leak'])}**"
 
