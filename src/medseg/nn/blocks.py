@@ -1,13 +1,15 @@
-"""Convolution blocks, norms, activations and resizing shared by the networks."""
+"""Convolution blocks, norms, activations and resizing shared by networks of images and volumes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from medseg.nn.dims import BATCH_NORM, CONV, INSTANCE_NORM, LINEAR, Dims
 
 Norm = Literal["batch", "instance", "group", "none"]
 Activation = Literal["relu", "relu6", "leaky_relu", "gelu", "silu", "hard_swish"]
@@ -22,8 +24,8 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def make_norm(norm: Norm, channels: int) -> nn.Module:
-    """A normalisation over ``channels`` of a ``(B, C, H, W)`` map.
+def make_norm(norm: Norm, channels: int, dims: Dims = 2) -> nn.Module:
+    """A normalisation over ``channels`` of a ``(B, C, H, W)`` or ``(B, C, D, H, W)`` map.
 
     Groups hold as many channels as divide ``channels``, up to 8.
 
@@ -31,8 +33,8 @@ def make_norm(norm: Norm, channels: int) -> nn.Module:
         KeyError: ``norm`` is not one of ``batch | instance | group | none``.
     """
     makers: dict[str, Callable[[], nn.Module]] = {
-        "batch": lambda: nn.BatchNorm2d(channels),
-        "instance": lambda: nn.InstanceNorm2d(channels, affine=True),
+        "batch": lambda: BATCH_NORM[dims](channels),
+        "instance": lambda: INSTANCE_NORM[dims](channels, affine=True),
         "group": lambda: nn.GroupNorm(channels // _group_size(channels), channels),
         "none": nn.Identity,
     }
@@ -56,6 +58,7 @@ class ConvNormAct(nn.Sequential):
         groups: ``in_channels`` makes it depthwise.
         norm: what follows the convolution.
         activation: what follows the norm, or None for a linear output.
+        dims: spatial axes.
     """
 
     def __init__(
@@ -68,9 +71,10 @@ class ConvNormAct(nn.Sequential):
         groups: int = 1,
         norm: Norm = "batch",
         activation: Activation | None = "relu",
+        dims: Dims = 2,
     ) -> None:
         layers: list[nn.Module] = [
-            nn.Conv2d(
+            CONV[dims](
                 in_channels,
                 out_channels,
                 kernel,
@@ -79,7 +83,7 @@ class ConvNormAct(nn.Sequential):
                 groups=groups,
                 bias=norm == "none",
             ),
-            make_norm(norm, out_channels),
+            make_norm(norm, out_channels, dims),
         ]
         if activation is not None:
             layers.append(ACTIVATIONS[activation]())
@@ -90,12 +94,17 @@ class ResidualUnit(nn.Module):
     """Two 3x3 convolutions around an identity (He et al. 2016, arXiv 1512.03385); size is kept."""
 
     def __init__(
-        self, channels: int, *, norm: Norm = "batch", activation: Activation = "relu"
+        self,
+        channels: int,
+        *,
+        norm: Norm = "batch",
+        activation: Activation = "relu",
+        dims: Dims = 2,
     ) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            ConvNormAct(channels, channels, norm=norm, activation=activation),
-            ConvNormAct(channels, channels, norm=norm, activation=None),
+            ConvNormAct(channels, channels, norm=norm, activation=activation, dims=dims),
+            ConvNormAct(channels, channels, norm=norm, activation=None, dims=dims),
         )
         self.activation = ACTIVATIONS[activation]()
 
@@ -105,21 +114,32 @@ class ResidualUnit(nn.Module):
 
 
 def resize_to(x: Tensor, reference: Tensor) -> Tensor:
-    """Bilinear resize of ``x`` to the height and width of ``reference`` (pixel-centre aligned)."""
-    return F.interpolate(x, size=reference.shape[-2:], mode="bilinear", align_corners=False)
+    """Linear resize of ``x`` to the spatial size of ``reference`` (pixel-centre aligned)."""
+    axes = x.ndim - 2
+    return F.interpolate(x, size=reference.shape[-axes:], mode=LINEAR[axes], align_corners=False)
 
 
-def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Repeat the last row and column until height and width are multiples of ``multiple``."""
-    bottom = -x.shape[-2] % multiple
-    right = -x.shape[-1] % multiple
-    return F.pad(x, (0, right, 0, bottom), mode="replicate")
+def pad_to_multiple(x: Tensor, multiple: int | Sequence[int]) -> Tensor:
+    """Repeat the last row, column and slice until every side is a multiple of ``multiple``.
+
+    Args:
+        x: ``(B, C, *spatial)``.
+        multiple: of all sides, or one for each.
+    """
+    sides = x.shape[2:]
+    multiples = [multiple] * len(sides) if isinstance(multiple, int) else multiple
+    # PyTorch takes the padding from the last axis to the first, before and after each.
+    after = [-side % each for side, each in zip(sides, multiples, strict=True)]
+    return F.pad(x, [amount for each in after[::-1] for amount in (0, each)], mode="replicate")
+
+
+_CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def initialise(module: nn.Module) -> None:
     """He initialisation by fan-in of every convolution (arXiv 1502.01852); biases at zero."""
     for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+        if isinstance(layer, _CONVOLUTIONS):
             nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
