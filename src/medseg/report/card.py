@@ -234,10 +234,15 @@ def _calibration(manifest: Manifest) -> str:
 def _golden(manifest: Manifest) -> str:
     if not manifest.golden:
         return "None: the file holds no images."
-    return (
+    text = (
         f"{plural(len(manifest.golden), 'image')} of the validation part, at most 384 pixels a "
         "side, and the masks that PyTorch gave them, by which an export is proved. They are real "
-        "images: pass the file on only to those who may see them, or train with "
+        "images"
+    )
+    if manifest.data.get("licence"):
+        return f"{text}, under the licence of the data."
+    return (
+        f"{text}: pass the file on only to those who may see them, or train with "
         "`--set predict.golden=0`."
     )
 
