@@ -153,3 +153,27 @@ def dicom_series(
             **tags,
         )
     return folder
+
+
+def balls(
+    root: Path,
+    count: int = 4,
+    *,
+    shape: tuple[int, int, int] = (16, 14, 12),
+    affine: NDArray[Any] = AXIAL,
+    classes: int = 2,
+) -> Path:
+    """``images/`` with bright balls in noise and ``labels/`` with them; class k is the k-th."""
+    for index in range(count):
+        random = np.random.default_rng(index)
+        image = random.normal(100, 10, shape).astype(np.float32)
+        mask = np.zeros(shape, np.uint8)
+        voxels = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
+        for k in range(1, classes):
+            centre = random.uniform(4, np.array(shape) - 4)
+            inside = np.linalg.norm(voxels - centre, axis=-1) < 3
+            image[inside] += 60 * k
+            mask[inside] = k
+        save_nifti(root / "images" / f"{index:03}.nii.gz", image, affine)
+        save_nifti(root / "labels" / f"{index:03}.nii.gz", mask, affine)
+    return root

@@ -278,7 +278,7 @@ def _spline(points: Tensor, length: int, spacing: float) -> Tensor:
 def _recolour(image: Tensor, changes: Draw) -> None:
     """Blur one image (C, H, W), change its tones and add noise, in place."""
     if changes.blur > 0:
-        image.copy_(_blur(image, changes.blur))
+        image.copy_(gaussian_blur(image, changes.blur, (-1, -2)).clamp_(0, 1))
     if changes.brightness != 0 or changes.contrast != 1:
         offset = _mean(image) * (1 - changes.contrast) + changes.brightness
         image.mul_(changes.contrast).add_(offset).clamp_(0, 1)
@@ -288,7 +288,7 @@ def _recolour(image: Tensor, changes: Draw) -> None:
         grey *= 1 - changes.saturation
         image.mul_(changes.saturation).add_(grey).clamp_(0, 1)
     if changes.gamma != 1:
-        image.copy_(_gamma(image, changes.gamma))
+        image.copy_(apply_gamma(image, changes.gamma))
     if changes.noise > 0:
         generator = torch.Generator(image.device).manual_seed(changes.seed)
         noise = torch.randn(image.shape, generator=generator, device=image.device)
@@ -301,7 +301,7 @@ def _mean(image: Tensor) -> Tensor:
     return lines.to(torch.int64).sum().to(image.dtype) / (255 * image.numel())
 
 
-def _gamma(image: Tensor, exponent: float) -> Tensor:
+def apply_gamma(image: Tensor, exponent: float) -> Tensor:
     """``image ** exponent`` for values in [0, 1], linear between the steps of a table."""
     knots = (np.arange(GAMMA_STEPS + 1) / GAMMA_STEPS) ** exponent
     table = torch.from_numpy(knots.astype(np.float32)).to(image.device)
@@ -311,18 +311,19 @@ def _gamma(image: Tensor, exponent: float) -> Tensor:
     return table.diff()[step].mul_(position).add_(table[step]).clamp_(0, 1)
 
 
-def _blur(image: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of (C, H, W), repeating the border; sums of shifted copies, not a
+def gaussian_blur(image: Tensor, sigma: float, axes: Sequence[int]) -> Tensor:
+    """Gaussian blur along ``axes``, repeating the border; sums of shifted copies, not a
     convolution, whose kernel is chosen by the shape of the batch."""
     radius = math.ceil(3 * sigma)
     weights = np.exp(-0.5 * (np.arange(radius + 1) / sigma) ** 2)
     weights /= weights[0] + 2 * weights[1:].sum()
-    for axis, padding in ((-1, (radius, radius, 0, 0)), (-2, (0, 0, radius, radius))):
+    for axis in axes:
         size = image.shape[axis]
-        padded = F.pad(image, padding, mode="replicate")
+        places = torch.arange(-radius, size + radius, device=image.device).clamp_(0, size - 1)
+        padded = image.index_select(axis, places)
         image = padded.narrow(axis, radius, size) * float(weights[0])
         for offset, weight in enumerate(weights[1:].tolist(), start=1):
             before = padded.narrow(axis, radius - offset, size)
             after = padded.narrow(axis, radius + offset, size)
             image += (before + after).mul_(weight)
-    return image.clamp_(0, 1)
+    return image

@@ -29,7 +29,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from medseg.data.case import Case, LabelMap
+from medseg.data.case import IGNORE, Case, LabelMap
 from medseg.data.labels import Snap, read_classes
 from medseg.data.preprocess import resize_image, resize_mask, to_channels
 from medseg.errors import MedsegError
@@ -174,14 +174,14 @@ def open_cache(
     progress: Progress | None = None,
     waiting: Callable[[], None] | None = None,
 ) -> CaseCache:
-    """Open the cache of labelled ``cases`` below ``folder``, building it when there is none.
+    """Open the cache of ``cases`` below ``folder``, building it when there is none.
 
     Caches not used for longest are deleted when the folder would exceed ``limit`` bytes. A build
     happens beside its final place, so that a killed one leaves nothing that looks finished; the
     next call goes on where it stopped. One process builds a cache, others wait for it.
 
     Args:
-        cases: labelled cases; the arrays keep their order.
+        cases: the arrays keep their order; the mask of an unlabelled one is all ``IGNORE``.
         hashes: of each case's image and mask content.
         settings: how to decode and resize.
         folder: holds one subfolder a cache.
@@ -200,13 +200,13 @@ def open_cache(
         needed = len(cases) * size * size * settings.channels
         needed += len(cases) * size * size // _MASK_COMPRESSION
         try:
-            _check_limit(needed, limit)
+            check_limit(needed, limit)
             folder.mkdir(parents=True, exist_ok=True)
-            with _locked(target.with_suffix(".lock"), waiting):
+            with locked(target.with_suffix(".lock"), waiting):
                 found = _read(target, reused=True)
                 if found is None:
-                    _delete(target)
-                    make_room(folder, needed, limit, keep=_part(target))
+                    delete_cache(target)
+                    make_room(folder, needed, limit, keep=part_of(target))
                     _build(target, cases, settings, progress)
                     found = _read(target, reused=False)
         except OSError as error:
@@ -225,7 +225,7 @@ def open_cache(
 
 
 @contextmanager
-def _locked(path: Path, waiting: Callable[[], None] | None) -> Iterator[None]:
+def locked(path: Path, waiting: Callable[[], None] | None) -> Iterator[None]:
     """Hold the lock at ``path``, which the system frees when its holder dies.
 
     Who waited for a file that its holder has deleted takes a new one (filelock sees to it).
@@ -261,11 +261,12 @@ def _read(folder: Path, *, reused: bool) -> CaseCache | None:
     return CaseCache(folder, ids, images, PackedMasks(data, offsets, images.shape[1]), sums, reused)
 
 
-def _part(target: Path) -> Path:
+def part_of(target: Path) -> Path:
+    """Where a cache lies while it is built."""
     return target.with_suffix(".part")
 
 
-def _delete(folder: Path) -> None:
+def delete_cache(folder: Path) -> None:
     """Delete a cache so that, if this is cut short, what is left does not look like one."""
     doomed = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}.part")
     with suppress(OSError):
@@ -273,12 +274,17 @@ def _delete(folder: Path) -> None:
         shutil.rmtree(doomed, ignore_errors=True)
 
 
-def _check_limit(needed: int, limit: int) -> None:
+def check_limit(needed: int, limit: int, lower: str = "--image-size") -> None:
+    """Refuse a cache that exceeds ``limit`` by itself; ``lower`` is the option that makes it small.
+
+    Raises:
+        MedsegError: it does.
+    """
     if needed > limit:
         raise MedsegError(
             "--cache-limit",
             f"the cache needs {needed / 1e9:.2f} GB and may take {limit / 1e9:.2f} GB",
-            "Raise the limit or lower --image-size",
+            f"Raise the limit or lower {lower}",
         )
 
 
@@ -290,7 +296,7 @@ def make_room(folder: Path, needed: int, limit: int, *, keep: Path | None = None
     Raises:
         MedsegError: ``needed`` exceeds ``limit``.
     """
-    _check_limit(needed, limit)
+    check_limit(needed, limit)
     if not folder.is_dir():
         return
     for part in folder.glob("*.part"):
@@ -301,7 +307,7 @@ def make_room(folder: Path, needed: int, limit: int, *, keep: Path | None = None
     for path in finished:
         if sum(sizes.values()) + needed <= limit:
             break
-        _delete(path.parent)
+        delete_cache(path.parent)
         del sizes[path]
 
 
@@ -309,7 +315,7 @@ def _build(
     target: Path, cases: Sequence[Case], settings: CacheSettings, progress: Progress | None
 ) -> None:
     """Fill ``target``; when it is killed, the folder beside it stays to be gone on with."""
-    folder = _part(target)
+    folder = part_of(target)
     try:
         _fill(folder, cases, settings, progress)
         # Renaming onto what is left of a damaged cache would fail.
@@ -340,11 +346,12 @@ def _fill(
 
     def decode(row: int) -> bytes:
         case = cases[row]
-        assert case.mask is not None
         image = to_channels(case.image.read_image(max_pixels=settings.max_pixels), channels)
         images[row] = np.rint(resize_image(image, size))
         wide = images[row].reshape(-1, channels).astype(np.int64)
         sums[row] = np.stack([wide.sum(0), (wide**2).sum(0)], axis=1)
+        if case.mask is None:
+            return zlib.compress(np.full((size, size), IGNORE, np.uint8).tobytes())
         classes = read_classes(
             case.mask,
             settings.labels,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from medseg.data.io import MAX_PIXELS, MaskFile
 from medseg.data.io import volume as volumes
 from medseg.data.io.geometry import difference
 from medseg.data.source import Channels, File, Source, Union
+from medseg.errors import DataError, RecipeError, plural
 
 SLICE = "/slice_"
 """Between a volume's id and the number of a slice in a case's id."""
@@ -137,11 +140,31 @@ def spacing_of(source: Source) -> tuple[float, float, float] | None:
     return slices, rows, columns
 
 
-def gather(cases: Iterable[Case]) -> list[Whole]:
-    """Put the slices of each volume together, in the order in which volumes first occur."""
+def gather(cases: Iterable[Case], *, pictures: str | None = None) -> list[Whole]:
+    """Put the slices of each volume together, in the order in which volumes first occur.
+
+    Args:
+        cases: slices and pictures.
+        pictures: a regular expression that finds in the id of a case the volume that the picture
+            is a slice of (first group) and its number (second group); None where pictures are no
+            slices.
+
+    Raises:
+        RecipeError: an expression without two groups, or of which the second is no number.
+        DataError: a slice is missing between others of its volume.
+    """
     together: dict[str, list[Case]] = {}
+    numbers: dict[str, int] = {}
+    pattern = None if pictures is None else _slice_pattern(pictures)
     for case in cases:
-        together.setdefault(_volume_id(case) or case.id, []).append(case)
+        volume = _volume_id(case)
+        if volume is None and pattern is not None:
+            volume, numbers[case.id] = _numbered_slice(pattern, case.id)
+        together.setdefault(volume or case.id, []).append(case)
+    for name, members in together.items():
+        if numbers.keys() & {member.id for member in members}:
+            members.sort(key=lambda member: numbers[member.id])
+            _check_complete(name, [numbers[member.id] for member in members])
     return [
         Whole(
             name,
@@ -219,6 +242,46 @@ def _volume_id(case: Case) -> str | None:
     if volume_of(case.image) is None or SLICE not in case.id:
         return None
     return case.id.rpartition(SLICE)[0]
+
+
+def _slice_pattern(text: str) -> re.Pattern[str]:
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise RecipeError("data.slices", f"{text!r} is no regular expression", str(error)) from None
+    if pattern.groups != 2:
+        raise RecipeError(
+            "data.slices",
+            f"{text!r} has {plural(pattern.groups, 'group')}",
+            r"Write two, for the volume and for the slice's number: (.+)_slice_(\d+)",
+        )
+    return pattern
+
+
+def _numbered_slice(pattern: re.Pattern[str], case: str) -> tuple[str, int]:
+    match = pattern.fullmatch(case)
+    if match is None:
+        raise DataError(case, f"does not match data.slices {pattern.pattern!r}", "Correct either")
+    try:
+        return str(match[1]), int(match[2])
+    except (TypeError, ValueError) as error:
+        raise RecipeError(
+            "data.slices",
+            f"its second group is {match[2]!r} in {case}",
+            r"It must find the number of the slice: (.+)_slice_(\d+)",
+        ) from error
+
+
+def _check_complete(name: str, numbers: Sequence[int]) -> None:
+    for before, after in pairwise(numbers):
+        if after != before + 1:
+            raise DataError(
+                name,
+                f"has no slice between the numbers {before} and {after}"
+                if after > before
+                else f"has two slices of the number {after}",
+                "Slices of a volume are numbered without gaps, and every one needs its mask",
+            )
 
 
 def _stack(name: str, members: Sequence[Case], sources: Sequence[Source]) -> Source:
