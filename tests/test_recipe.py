@@ -87,7 +87,7 @@ def test_an_unknown_key_is_an_error_naming_the_nearest(key: str, meant: str) -> 
         ("loss.dice=-1", "loss.dice", "-1", "greater than or equal to 0"),
         ("augment.rotate=200", "augment.rotate", "200", "less than or equal to 180"),
         ("predict.threshold=1", "predict.threshold", "1", "less than 1"),
-        ("method=magic", "method", "'magic'", "'supervised'"),
+        ("method=supervise", "method", "'supervise'", "'supervised'"),
         ("seed=", "seed", "None", "valid integer"),
     ],
 )

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from medseg.recipe import Recipe
+from medseg.recipe import FREE, Recipe
 
 INTRODUCTION = """\
 # The recipe
@@ -23,7 +23,7 @@ Python. An unknown key or a value that is not allowed is an error before any dat
 [What `auto` chooses](training.md#what-auto-chooses) is written into the run's recipe.
 
 `network.*` are the options of the network: `medseg systems show NAME` lists them with their
-defaults."""
+defaults. `method_options.*` are those of the method."""
 
 Schema = Mapping[str, Any]
 
@@ -37,7 +37,7 @@ def reference() -> str:
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             sections.append(_section(name, kind, schema["$defs"][kind.__name__]))
-        elif name != "network":
+        elif f"{name}." not in FREE:
             top.append((name, field, schema["properties"][name]))
     parts = [INTRODUCTION, f"## Top level\n\n{_table(top)}", *sections]
     return "\n\n".join(parts) + "\n"

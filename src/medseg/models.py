@@ -6,8 +6,9 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
@@ -28,9 +29,37 @@ def network_class(name: str) -> type[nn.Module]:
         module_name, _, class_name = systems.load_card(name).network.partition(":")
         found: type[nn.Module] = getattr(importlib.import_module(module_name), class_name)
         return found
+    return class_in_file(
+        name,
+        f"system {name}",
+        lambda each: (
+            issubclass(each, nn.Module)
+            and {"in_channels", "num_classes"} <= inspect.signature(each).parameters.keys()
+        ),
+        "network classes",
+        "Define one nn.Module whose constructor takes in_channels and num_classes",
+    )
+
+
+def class_in_file(
+    name: str, where: str, wanted: Callable[[type], bool], what: str, remedy: str
+) -> type[Any]:
+    """The one class of the Python file ``name`` that is wanted.
+
+    Args:
+        name: path of the file.
+        where: what errors name.
+        wanted: tells the class from others that the file defines.
+        what: is wanted, in the plural.
+        remedy: when there is not exactly one.
+
+    Raises:
+        RecipeError: there is no such file or not exactly one such class, or it cannot be
+            imported.
+    """
     path = Path(name)
     if not path.is_file():
-        raise RecipeError(f"system {name}", "there is no such file", "Give an existing .py file")
+        raise RecipeError(where, "there is no such file", "Give an existing .py file")
     # A name of its own, so that a file called random.py shadows nothing.
     spec = importlib.util.spec_from_file_location(f"medseg_file_{path.stem}", path)
     assert spec is not None
@@ -42,24 +71,17 @@ def network_class(name: str) -> type[nn.Module]:
         spec.loader.exec_module(module)
     except Exception as error:
         raise RecipeError(
-            f"system {name}",
+            where,
             f"it cannot be imported ({type(error).__name__}: {error})",
             f"Run `python {name}` to see where",
         ) from error
     candidates = [
         value
         for value in vars(module).values()
-        if inspect.isclass(value)
-        and issubclass(value, nn.Module)
-        and value.__module__ == module.__name__
-        and {"in_channels", "num_classes"} <= inspect.signature(value).parameters.keys()
+        if inspect.isclass(value) and value.__module__ == module.__name__ and wanted(value)
     ]
     if len(candidates) != 1:
-        raise RecipeError(
-            f"system {name}",
-            f"it defines {len(candidates)} network classes",
-            "Define one nn.Module whose constructor takes in_channels and num_classes",
-        )
+        raise RecipeError(where, f"it defines {len(candidates)} {what}", remedy)
     return candidates[0]
 
 
@@ -70,31 +92,68 @@ def network_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         RecipeError: an option that the network does not take, or a value of another type than
             the constructor declares.
     """
-    build = network_class(name)
+    card_options = {} if name.endswith(".py") else systems.load_card(name).options
+    return constructor_options(
+        network_class(name),
+        options,
+        name,
+        "network",
+        given=("in_channels", "num_classes"),
+        preset=card_options,
+    )
+
+
+def constructor_options(
+    build: type[Any],
+    options: Mapping[str, Any],
+    name: str,
+    section: str,
+    *,
+    given: Collection[str],
+    preset: Mapping[str, Any] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """All options of a class: its constructor's defaults, then ``preset``, then ``options``.
+
+    Args:
+        build: the class.
+        options: of the user.
+        name: of what is built, for errors.
+        section: of the recipe, which errors name.
+        given: arguments that are no options.
+        preset: other defaults.
+
+    Raises:
+        RecipeError: an option that the constructor does not take, or a value of another type
+            than it declares.
+    """
     known = {
         key: parameter.default
         for key, parameter in inspect.signature(build).parameters.items()
-        if key not in ("in_channels", "num_classes")
+        if key not in given
         and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     }
     for key in options:
         if key not in known:
-            raise RecipeError(f"network.{key}", f"{name} has no such option", nearest(key, known))
+            if not known:
+                raise RecipeError(f"{section}.{key}", f"{name} has no options", "Leave it out")
+            raise RecipeError(f"{section}.{key}", f"{name} has no such option", nearest(key, known))
     defaults = {k: value for k, value in known.items() if value is not inspect.Parameter.empty}
-    card_options = {} if name.endswith(".py") else systems.load_card(name).options
     hints = _type_hints(build)
-    given = {k: _checked(k, value, hints.get(k, Any)) for k, value in options.items()}
-    return {**defaults, **card_options, **given}
+    checked = {
+        key: _checked(f"{section}.{key}", value, hints.get(key, Any))
+        for key, value in options.items()
+    }
+    return {**defaults, **preset, **checked}
 
 
-def _type_hints(build: type[nn.Module]) -> dict[str, Any]:
+def _type_hints(build: type[Any]) -> dict[str, Any]:
     try:
         return get_type_hints(build.__init__)
     except (NameError, TypeError):  # names that exist only for the type checker
         return {}
 
 
-def _checked(key: str, value: Any, hint: Any) -> Any:
+def _checked(where: str, value: Any, hint: Any) -> Any:
     try:
         adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
     except PydanticUserError:
@@ -103,9 +162,7 @@ def _checked(key: str, value: Any, hint: Any) -> Any:
         return adapter.validate_python(value)
     except ValidationError as error:
         messages = dict.fromkeys(each["msg"] for each in error.errors())
-        raise RecipeError(
-            f"network.{key}", f"{value!r} is not allowed", " or ".join(messages)
-        ) from error
+        raise RecipeError(where, f"{value!r} is not allowed", " or ".join(messages)) from error
 
 
 def create_model(

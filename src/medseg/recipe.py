@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from medseg.data.augment import AugmentSettings
 from medseg.errors import RecipeError, nearest
 from medseg.files import write_text
+from medseg.methods import METHODS
 
 Auto = Literal["auto"]
+
+FREE = ("network.", "method_options.")
+"""Beginnings of keys that are checked against a constructor, not listed here."""
 
 
 class Section(BaseModel):
@@ -46,6 +50,9 @@ class DataSettings(Section):
     """Regular expression that finds the patient in a case id."""
     ratios: tuple[float, float, float] = (0.8, 0.1, 0.1)
     """Shares of train, val and test, when the data has no published split."""
+    labelled: Literal["all"] | Annotated[int, Field(ge=1)] = "all"
+    """Training patients (images, where patients are unknown) whose masks are used, drawn by the
+    seed; the others' images are left out, or used without masks by methods that learn from such."""
     fold: Annotated[int, Field(ge=0)] | None = None
     """Which fold of the cases outside test validates; None makes a plain split."""
     folds: Auto | Annotated[int, Field(ge=1)] = "auto"
@@ -83,10 +90,27 @@ class LossSettings(Section):
     """Binary (one logit) or categorical cross-entropy."""
     dice: Annotated[float, Field(ge=0)] = 1.0
     """1 - soft Dice, per image."""
+    tversky: Annotated[float, Field(ge=0)] = 0.0
+    """1 - Tversky index, per image: Dice with weights for false alarms and misses."""
+    tversky_alpha: Annotated[float, Field(ge=0)] = 0.3
+    """Weight of false positives in the Tversky index."""
+    tversky_beta: Annotated[float, Field(ge=0)] = 0.7
+    """Weight of false negatives in the Tversky index."""
+    tversky_gamma: Annotated[float, Field(gt=0)] = 1.0
+    """Exponent of the Tversky loss; 0.75 is the focal Tversky loss of its paper."""
+    lovasz: Annotated[float, Field(ge=0)] = 0.0
+    """Lovász hinge (one logit) or Lovász-Softmax, per image."""
+    boundary: Annotated[float, Field(ge=0)] = 0.0
+    """Probability times signed distance to the outline, in pixels; to be added to others, at
+    about 0.01."""
+    deep_supervision: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    """Weights of the losses of the network's side outputs, from shallow to deep, one for each that
+    it has; empty leaves them out."""
 
     @model_validator(mode="after")
     def _something_is_minimised(self) -> Self:
-        if self.cross_entropy == 0 and self.dice == 0:
+        terms = (self.cross_entropy, self.dice, self.tversky, self.lovasz, self.boundary)
+        if not any(terms):
             raise ValueError("at least one weight of the loss must be positive")
         return self
 
@@ -146,8 +170,11 @@ class Recipe(Section):
     """A system (`medseg systems list`) or the path of a Python file with one network."""
     network: dict[str, Any] = Field(default_factory=dict)
     """Options of the network."""
-    method: Literal["supervised"] = "supervised"
-    """The way of training."""
+    method: str = "supervised"
+    """The way of training: `supervised`, or another of `medseg.methods`, or the path of a Python
+    file with one."""
+    method_options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the method."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Of the split, the initial weights, the order of cases and the augmentation."""
     data: DataSettings = DataSettings()
@@ -156,6 +183,13 @@ class Recipe(Section):
     optimizer: OptimizerSettings = OptimizerSettings()
     train: TrainSettings = TrainSettings()
     predict: PredictSettings = PredictSettings()
+
+    @field_validator("method")
+    @classmethod
+    def _method_is_known(cls, method: str) -> str:
+        if method not in METHODS and not method.endswith(".py"):
+            raise ValueError(nearest(method, METHODS))
+        return method
 
     def save(self, path: Path) -> None:
         """Write as YAML, atomically."""
@@ -218,7 +252,7 @@ def apply_settings(values: Mapping[str, Any], settings: Iterable[str]) -> dict[s
         key, equals, text = setting.partition("=")
         if not equals:
             raise RecipeError(f"--set {setting}", "it has no '='", "Write --set key=value")
-        if key not in known and not key.startswith("network."):
+        if key not in known and not key.startswith(FREE):
             raise RecipeError(f"--set {key}", "there is no such key", nearest(key, known))
         try:
             value = yaml.safe_load(text)
@@ -236,13 +270,13 @@ def apply_settings(values: Mapping[str, Any], settings: Iterable[str]) -> dict[s
 
 
 def known_keys() -> tuple[str, ...]:
-    """Dotted paths of all keys but the options of the network."""
+    """Dotted paths of all keys but the options of the network and of the method."""
     keys: list[str] = []
     for name, field in Recipe.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             keys += [f"{name}.{inner}" for inner in kind.model_fields]
-        elif name != "network":
+        elif f"{name}." not in FREE:
             keys.append(name)
     return tuple(keys)
 

@@ -81,6 +81,60 @@ def training_batches(
         yield gather(cache, rows[order[start : start + share]], positions)
 
 
+def two_stream_batches(
+    cache: CaseCache,
+    labelled: NDArray[np.int64],
+    unlabelled: NDArray[np.int64],
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    first_step: int = 0,
+    rank: int = 0,
+    processes: int = 1,
+) -> Iterator[CachedBatch]:
+    """Batches of which the first half is labelled and the second is not.
+
+    An epoch is one pass over the labelled cases, as in :func:`training_batches`. The unlabelled
+    ones follow each other for ever, each pass over them in an order of its own.
+
+    Args:
+        cache: where the cases lie.
+        labelled: rows of the labelled training cases.
+        unlabelled: rows of the others.
+        batch_size: over all processes, a multiple of twice ``processes``.
+        seed: of the orders.
+        epoch: counted from 0.
+        first_step: where to start, to resume in the middle.
+        rank: of this process.
+        processes: that share each step.
+    """
+    half, share = batch_size // 2, batch_size // 2 // processes
+    steps = len(labelled) // half
+    order = epoch_order(seed, epoch, len(labelled))
+    turns: dict[int, NDArray[np.int64]] = {}
+    for step in range(first_step, steps):
+        start = step * half + rank * share
+        known = order[start : start + share]
+        # Counted over the whole training.
+        first = (epoch * steps + step) * half + rank * share
+        others = []
+        for count in range(first, first + share):
+            turn, place = divmod(count, len(unlabelled))
+            if turn not in turns:
+                turns[turn] = _turn_order(seed, turn, len(unlabelled))
+            others.append(turns[turn][place])
+        rows = np.concatenate([labelled[known], unlabelled[others]])
+        positions = [*range(start, start + share)]
+        positions += [len(labelled) + position for position in positions]
+        yield gather(cache, rows, positions)
+
+
+def _turn_order(seed: int, turn: int, count: int) -> NDArray[np.int64]:
+    """The order of the unlabelled cases in their ``turn``-th pass."""
+    return np.random.default_rng([seed, turn, 1]).permutation(count)
+
+
 def ordered_batches(
     cache: CaseCache, rows: NDArray[np.int64], *, batch_size: int
 ) -> Iterator[CachedBatch]:

@@ -88,8 +88,12 @@ def return_freed_memory() -> None:
 
 
 @contextmanager
-def out_of_memory_advice(*, batch_size: int, image_size: int) -> Iterator[None]:
+def out_of_memory_advice(*, batch_size: int, image_size: int | tuple[int, ...]) -> Iterator[None]:
     """Turn PyTorch's out-of-memory errors into advice.
+
+    Args:
+        batch_size: images a step.
+        image_size: pixels a side, or pixels or voxels by axis.
 
     Raises:
         MedsegError: naming what to lower.
@@ -102,8 +106,10 @@ def out_of_memory_advice(*, batch_size: int, image_size: int) -> Iterator[None]:
             exhausted = ("can't allocate memory", "not enough memory", "out of memory")
             if not any(phrase in text for phrase in exhausted):
                 raise
+        sizes = (image_size, image_size) if isinstance(image_size, int) else image_size
+        what = "pixels" if len(sizes) == 2 else "voxels"
         raise MedsegError(
             "memory",
-            f"not enough for {batch_size} images of {image_size} x {image_size} pixels a step",
+            f"not enough for {batch_size} images of {' x '.join(map(str, sizes))} {what} a step",
             f"Lower --batch-size (half is {max(1, batch_size // 2)}) or --image-size",
         ) from error

@@ -13,16 +13,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
-from numpy.typing import NDArray
+from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
 
-from medseg.data.augment import Augment
-from medseg.data.cache import CaseCache
-from medseg.data.case import IGNORE
-from medseg.data.loader import CachedBatch, ordered_batches, training_batches
 from medseg.engine.average import WeightAverage
 from medseg.engine.checkpoint import (
     load_checkpoint,
@@ -32,10 +27,10 @@ from medseg.engine.checkpoint import (
 )
 from medseg.engine.device import out_of_memory_advice
 from medseg.engine.distributed import synchronise_batch_norm
+from medseg.engine.feed import Feed
 from medseg.engine.progress import TrainingProgress
 from medseg.errors import MedsegError, ModelError
 from medseg.files import write_text
-from medseg.inference.logits import predicted_classes
 from medseg.methods.method import Batch, Method
 from medseg.recipe import Recipe
 
@@ -75,7 +70,7 @@ class Interrupted(Exception):  # noqa: N818 - a request, not an error
 
 
 class TrainingLoop:
-    """Trains a method on cached cases and keeps the run folder up to date.
+    """Trains a method on what a feed gives and keeps the run folder up to date.
 
     Writes ``checkpoints/last.safetensors`` (everything a resume needs),
     ``checkpoints/best.safetensors`` (the averaged network with the best validation Dice) and
@@ -84,10 +79,7 @@ class TrainingLoop:
     Args:
         method: what is trained.
         recipe: fully resolved.
-        cache: holds the training and validation cases.
-        train_rows: places of the training cases in the cache.
-        val_rows: places of the validation cases.
-        normalisation: mean and standard deviation of each channel, on the scale 0..1.
+        feed: its batches.
         folder: the run.
         accelerator: device, precision and processes.
     """
@@ -96,45 +88,39 @@ class TrainingLoop:
         self,
         method: Method,
         recipe: Recipe,
-        cache: CaseCache,
+        feed: Feed,
         *,
-        train_rows: NDArray[np.int64],
-        val_rows: NDArray[np.int64],
-        normalisation: tuple[tuple[float, ...], tuple[float, ...]],
         folder: Path,
         accelerator: Accelerator,
     ) -> None:
         settings = recipe.train
         assert isinstance(settings.epochs, int)
-        assert isinstance(settings.batch_size, int)
         assert isinstance(settings.patience, int)
         self.epochs = settings.epochs
-        self.batch_size = settings.batch_size
+        self.batch_size = feed.batch_size
         self.patience = settings.patience
         self.recipe = recipe
-        self.cache = cache
-        self.train_rows = train_rows
-        self.val_rows = val_rows
+        self.feed = feed
         self.folder = folder
         self.accelerator = accelerator
         self.device: torch.device = accelerator.device
-        self.augment = Augment(recipe.augment)
-        mean, std = (
-            torch.tensor(values, device=self.device).view(1, -1, 1, 1) for values in normalisation
-        )
-        self.mean, self.std = mean, std
-        self.steps_per_epoch = len(train_rows) // self.batch_size
+        self.steps_per_epoch = feed.steps_per_epoch
         self.steps = self.steps_per_epoch * self.epochs
-        self.state = TrainingState(data=cache.folder.name)
+        self.state = TrainingState(data=feed.key)
         self.history: list[dict[str, float]] = []
         self.stop_asked = False
 
-        method.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        method.to(self.device, memory_format=feed.memory_format)  # type: ignore[call-overload]
         if accelerator.num_processes > 1:
             synchronise_batch_norm(method, self.device)
         self.method = method
-        self.average = WeightAverage(method.network, settings.ema_decay)
-        self.model, self.optimizer = accelerator.prepare(method, method.make_optimizer())
+        self.average = WeightAverage(method.shipped, settings.ema_decay)
+        optimizers = method.make_optimizers()
+        self.model, *prepared = accelerator.prepare(method, *optimizers.values())
+        self.optimizers: dict[str, AcceleratedOptimizer] = dict(
+            zip(optimizers, prepared, strict=True)
+        )
+        self.moved = {name: _parameters_of(method, each) for name, each in optimizers.items()}
         self.tensorboard = self._open_tensorboard() if settings.tensorboard else None
 
     @property
@@ -157,10 +143,9 @@ class TrainingLoop:
             Interrupted: on SIGINT, after the state was saved.
             MedsegError: out of memory, a loss that is not finite, or a full disk.
         """
-        size = self.recipe.data.pixels
         with (
             self._interruptible(),
-            out_of_memory_advice(batch_size=self.batch_size, image_size=size),
+            out_of_memory_advice(batch_size=self.batch_size, image_size=self.feed.size),
         ):
             while self.state.epoch < self.epochs and not self._out_of_patience():
                 self._train_epoch(progress)
@@ -184,7 +169,8 @@ class TrainingLoop:
         try:
             self.method.load_state_dict(tensors["method"])
             self.average.network.load_state_dict(tensors["average"])
-            restore_optimizer(self.optimizer.optimizer, tensors.get("optimizer", {}))
+            for name, optimizer in self.optimizers.items():
+                restore_optimizer(optimizer.optimizer, tensors.get(_optimizer_group(name), {}))
         except (KeyError, ValueError, RuntimeError) as error:
             raise ModelError(
                 self.last, f"it does not fit the recipe ({error})", "Start a new run"
@@ -209,20 +195,10 @@ class TrainingLoop:
 
     def _train_epoch(self, progress: TrainingProgress) -> None:
         state = self.state
-        batches = training_batches(
-            self.cache,
-            self.train_rows,
-            batch_size=self.batch_size,
-            seed=self.recipe.seed,
-            epoch=state.epoch,
-            first_step=state.step,
-            rank=self.accelerator.process_index,
-            processes=self.accelerator.num_processes,
-        )
         self.model.train()
         before = saved = time.perf_counter()
-        for raw in batches:
-            losses = self._step(self._prepare(raw, augment=True))
+        for batch in self.feed.training(state.epoch, state.step):
+            losses = self._step(batch)
             for name, value in losses.items():
                 state.losses[name] = state.losses.get(name, 0.0) + value
             state.step += 1
@@ -238,30 +214,30 @@ class TrainingLoop:
             if stop:
                 raise Interrupted
 
-    def _prepare(self, raw: CachedBatch, *, augment: bool) -> Batch:
-        image = raw.image.to(self.device).float().div_(255)
-        mask = raw.mask.to(self.device)
-        if augment:
-            keys = [(self.recipe.seed, self.state.epoch, position) for position in raw.position]
-            image, mask = self.augment(image, mask, keys)
-        image = image.sub(self.mean).div_(self.std).contiguous(memory_format=torch.channels_last)
-        return {"image": image, "mask": mask, "case_id": raw.case_id}
-
     def _step(self, batch: Batch) -> dict[str, float]:
         # Randomness inside a method (dropout ...) depends on the step alone, so a resumed run
         # draws what an uninterrupted one would have drawn.
         done = self.steps_done
         torch.manual_seed((self.recipe.seed * 1_000_003 + done) * 1_009 + self._rank)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.method.learning_rate(done, self.steps)
-        losses: dict[str, Tensor] = self.model(batch)
-        total = torch.stack(list(losses.values())).sum()
-        self.accelerator.backward(total)
-        self.accelerator.clip_grad_norm_(self.method.parameters(), self.recipe.train.clip_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.average.update(self.method.network)
-        values = {name: loss.detach().item() for name, loss in losses.items()}
+        self.method.step, self.method.steps = done, self.steps
+        rate = self.method.learning_rate(done, self.steps)
+        values: dict[str, float] = {}
+        for phase in self.method.phases:
+            self.method.phase = phase
+            optimizer = self.optimizers[phase]
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group.get("lr_scale", 1.0)
+            losses: dict[str, Tensor] = self.model(batch)
+            total = torch.stack(list(losses.values())).sum()
+            self.accelerator.backward(total)
+            self.accelerator.clip_grad_norm_(self.moved[phase], self.recipe.train.clip_norm)
+            optimizer.step()
+            for each in self.optimizers.values():
+                each.zero_grad()
+            values |= {name: loss.detach().item() for name, loss in losses.items()}
+        with torch.no_grad():
+            self.method.after_step()
+        self.average.update(self.method.shipped)
         if not all(map(math.isfinite, values.values())):
             raise MedsegError(
                 f"epoch {self.state.epoch + 1}, step {self.state.step + 1}",
@@ -313,23 +289,9 @@ class TrainingLoop:
 
     @torch.no_grad()
     def validate(self) -> float:
-        """Mean Dice of the averaged network over the validation cases, at the network's size.
-
-        A case's Dice is the mean over the foreground classes; a class that is empty in truth and
-        prediction counts as 1. Ignored pixels do not count.
-        """
-        total = torch.zeros(2, dtype=torch.float64)
-        mine = self.val_rows[self._rank :: self.accelerator.num_processes]
-        for raw in ordered_batches(self.cache, mine, batch_size=self.batch_size):
-            batch = self._prepare(raw, augment=False)
-            with self.accelerator.autocast():
-                logits = self.average.network(batch["image"])
-            classes = predicted_classes(logits.float(), self.recipe.predict.threshold)
-            foreground = range(1, max(2, logits.shape[1]))
-            classes[batch["mask"] == IGNORE] = IGNORE
-            for predicted, truth in zip(classes.cpu(), batch["mask"].cpu(), strict=True):
-                scores = [_dice(predicted == k, truth == k) for k in foreground]
-                total += torch.tensor([sum(scores) / len(scores), 1.0], dtype=torch.float64)
+        """Mean Dice of the averaged network over the validation cases."""
+        found = self.feed.validate(self.average.network, self.accelerator.autocast)
+        total = torch.tensor(found, dtype=torch.float64)
         if self.accelerator.num_processes > 1:
             total = self.accelerator.reduce(total.to(self.device), "sum").cpu()
         return float(total[0] / total[1])
@@ -346,7 +308,10 @@ class TrainingLoop:
             {
                 "method": self.method.state_dict(),
                 "average": self.average.network.state_dict(),
-                "optimizer": optimizer_tensors(self.optimizer.optimizer),
+                **{
+                    _optimizer_group(name): optimizer_tensors(optimizer.optimizer)
+                    for name, optimizer in self.optimizers.items()
+                },
             },
             vars(self.state),
         )
@@ -404,6 +369,12 @@ class TrainingLoop:
             signal.signal(signal.SIGINT, before)
 
 
-def _dice(a: Tensor, b: Tensor) -> float:
-    total = int(a.sum()) + int(b.sum())
-    return 2 * int((a & b).sum()) / total if total else 1.0
+def _optimizer_group(phase: str) -> str:
+    """The group of a checkpoint that holds the state of a phase's optimizer."""
+    return "optimizer" if phase == "main" else f"optimizer.{phase}"
+
+
+def _parameters_of(method: Method, optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """The parameters that ``optimizer`` moves, in the method's order."""
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    return [parameter for parameter in method.parameters() if id(parameter) in held]

@@ -106,15 +106,14 @@ def forecast_memory(
 
 
 def _optimizer_bytes(method: Method) -> int:
-    """What the optimizer keeps between steps, in fp32."""
-    optimizer = method.float().make_optimizer()
+    """What the optimizers keep between steps, in fp32."""
+    optimizers = method.float().make_optimizers().values()
     for parameter in method.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
-    return sum(
-        leaf.nbytes for leaf in tree_leaves(optimizer.state_dict()["state"])
-        if isinstance(leaf, Tensor)
-    )  # fmt: skip
+    for optimizer in optimizers:
+        optimizer.step()
+    states = [optimizer.state_dict()["state"] for optimizer in optimizers]
+    return sum(leaf.nbytes for leaf in tree_leaves(states) if isinstance(leaf, Tensor))
 
 
 def _bytes(modules: Sequence[torch.nn.Module]) -> int:

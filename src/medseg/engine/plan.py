@@ -17,6 +17,7 @@ from medseg.engine.memory import MARGIN, Forecast, forecast_memory, free_memory
 from medseg.errors import MedsegError, plural
 from medseg.files import write_text
 from medseg.methods.method import Method
+from medseg.methods.registry import method_class
 from medseg.recipe import LossSettings, Recipe
 
 PRESENTATIONS = 30_000
@@ -256,9 +257,12 @@ def make_plan(
         size = Choice(chosen, True, reason)
     batch = Choice(train.batch_size, False, "set")
     if train.batch_size == "auto":
+        # Methods that learn from unlabelled images as well take half of each batch from them.
+        halves = 2 if method_class(recipe.method).unlabelled else 1
         chosen, reason = _choose_batch(
-            cases, size.value, device.type, processes, lambda batch: fits(size.value, batch)
-        )
+            cases, size.value, device.type, processes, halves,
+            lambda batch: fits(size.value, batch),
+        )  # fmt: skip
         batch = Choice(chosen, True, reason)
     needed = forecast(size.value, batch.value)
     if batch.auto and needed is not None and free is not None and needed.total > free:
@@ -291,17 +295,19 @@ def make_plan(
 
 
 def _choose_batch(
-    cases: int, size: int, device: str, processes: int, fits: Callable[[int], bool]
+    cases: int, size: int, device: str, processes: int, halves: int, fits: Callable[[int], bool]
 ) -> tuple[int, str]:
-    """The rule's batch, or the largest below it that fits; a multiple of the processes."""
+    """The rule's batch, or the largest below it that fits; a multiple of the processes, and of
+    twice as many for two ``halves``."""
     planned = plan_batch_size(cases, size, device)
-    rule = max(1, planned // processes)
+    unit = processes * halves
+    rule = max(1, planned // unit)
     each = rule
-    if not fits(rule * processes):
+    if not fits(rule * unit):
         low, high = 1, rule
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (middle, high) if fits(middle * processes) else (low, middle)
+            low, high = (middle, high) if fits(middle * unit) else (low, middle)
         each = low
     if planned < _affordable(size, device):
         reason = f"a quarter of the {plural(cases, 'training image')}"
@@ -313,9 +319,11 @@ def _choose_batch(
         reason = f"bounds the memory at {size} px on a CPU"
     if processes > 1:
         reason += f"; shared evenly by {processes} processes"
+    if halves == 2:
+        reason += "; half of them unlabelled"
     if each < rule:
-        reason += f"; {rule * processes} would not fit into memory"
-    return each * processes, reason
+        reason += f"; {rule * unit} would not fit into memory"
+    return each * unit, reason
 
 
 def _too_large(needed: Forecast, free: int, size: int, batch: int, processes: int) -> MedsegError:

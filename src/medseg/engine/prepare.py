@@ -19,11 +19,13 @@ from medseg.data.case import Case, Dataset, LabelMap, Problem, Split
 from medseg.data.integrity import check_dataset
 from medseg.data.layouts import open_dataset
 from medseg.data.leaks import KINDS, Leak, find_leaks, leak_error, summary
+from medseg.data.limited import images_without_masks, keep_labels
 from medseg.data.splitfile import case_hashes, data_hash, read_split
 from medseg.data.splits import Division, choose_fold, divide
 from medseg.data.survey import Survey
 from medseg.engine.progress import counting_bar
 from medseg.errors import DataError, plural
+from medseg.methods.registry import method_class
 from medseg.recipe import Recipe
 
 
@@ -39,6 +41,8 @@ class Material:
         fold: which fold validates; None for a plain split.
         folds: how many there are.
         leaks: what stands in several parts, which the recipe allows.
+        hidden: ids of training cases whose masks the recipe leaves out.
+        unlabelled: training cases without masks, for methods that learn from them; else none.
     """
 
     survey: Survey
@@ -48,19 +52,22 @@ class Material:
     fold: int | None
     folds: int
     leaks: tuple[Leak, ...] = ()
+    hidden: frozenset[str] = frozenset()
+    unlabelled: tuple[Case, ...] = ()
 
     @cached_property
     def parts(self) -> dict[Split, list[Case]]:
-        """The labelled cases of each part."""
+        """The labelled cases of each part, without hidden ones."""
         parts: dict[Split, list[Case]] = {"train": [], "val": [], "test": []}
         for case in self.survey.usable:
-            if case.id in self.split:
+            if case.id in self.split and case.id not in self.hidden:
                 parts[self.split[case.id]].append(case)
         return parts
 
     def cache(self, recipe: Recipe, folder: Path, *, limit: int, console: Console) -> CaseCache:
         """Training and validation cases, decoded and resized below ``folder``."""
-        cases = [*self.parts["train"], *self.parts["val"]]
+        labelled = [*self.parts["train"], *self.parts["val"]]
+        cases = [*labelled, *self.unlabelled]
         facts = {each.id: each for each in self.survey.cases}
         settings = CacheSettings(
             image_size=recipe.data.pixels,
@@ -69,7 +76,8 @@ class Material:
             snap=recipe.data.snap_masks,
             max_pixels=recipe.data.max_pixels,
         )
-        hashes = [f"{facts[c.id].image_sha256}{facts[c.id].mask_sha256}" for c in cases]
+        hashes = [f"{facts[c.id].image_sha256}{facts[c.id].mask_sha256}" for c in labelled]
+        hashes += [facts[case.id].image_sha256 for case in self.unlabelled]
         with counting_bar(console) as bar:
             task = bar.add_task("caching images", total=len(cases))
             return open_cache(
@@ -97,13 +105,19 @@ class Material:
             "good."
         )
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Cases of each part, and of those without masks if any are learnt from."""
+        counts: dict[str, int] = {part: len(cases) for part, cases in self.parts.items()}
+        return counts | ({"unlabelled": len(self.unlabelled)} if self.unlabelled else {})
+
     def facts(self, cache: CaseCache) -> dict[str, Any]:
         """What a run and its model remember of the data."""
         return {
             "name": self.survey.dataset.root.resolve().stem,
             "layout": self.survey.dataset.layout,
             "hash": cache.folder.name,
-            "cases": {part: len(cases) for part, cases in self.parts.items()},
+            "cases": self.counts,
             "labels": [asdict(label) for label in self.labels.labels],
             "rgb": self.labels.rgb,
             "content": data_hash(self.hashes),
@@ -117,14 +131,16 @@ class Rows:
     """Where the cases of each part lie in the cache, and how images are normalised.
 
     Attributes:
-        train: places of the training cases.
+        train: places of the labelled training cases.
         val: places of the validation cases.
-        mean: of each channel over the training cases, on the scale 0..1.
+        unlabelled: places of those without masks, for methods that learn from them; else None.
+        mean: of each channel over all training cases, on the scale 0..1.
         std: likewise.
     """
 
     train: NDArray[np.int64]
     val: NDArray[np.int64]
+    unlabelled: NDArray[np.int64] | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -133,8 +149,9 @@ def rows_of(material: Material, cache: CaseCache) -> Rows:
     """Find the parts in the cache and measure the training cases' channels."""
     train = cache.rows([case.id for case in material.parts["train"]])
     val = cache.rows([case.id for case in material.parts["val"]])
-    mean, std = cache.channel_statistics(train)
-    return Rows(train, val, mean, std)
+    others = cache.rows([case.id for case in material.unlabelled])
+    mean, std = cache.channel_statistics(np.concatenate([train, others]))
+    return Rows(train, val, others if len(others) else None, mean, std)
 
 
 def prepare(
@@ -189,12 +206,33 @@ def prepare(
     material = Material(
         survey, division.parts, survey.labels, channels, division.fold, division.folds, leaks
     )
+    if material.parts["train"]:
+        material = _with_few_labels(material, recipe)
     for name in ("train", "val"):
         if not material.parts[name]:
             raise DataError(
                 root, f"the {name} part is empty", "Add labelled cases or change data.ratios"
             )
     return material
+
+
+def _with_few_labels(material: Material, recipe: Recipe) -> Material:
+    """The material with only as many masks as the recipe grants, and what it says of the rest."""
+    training = material.parts["train"]
+    hidden: frozenset[str] = frozenset()
+    if recipe.data.labelled != "all":
+        kept = keep_labels(training, recipe.data.labelled, recipe.seed)
+        hidden = frozenset(case.id for case in training) - kept
+    unlabelled: tuple[Case, ...] = ()
+    if method_class(recipe.method).unlabelled:
+        unlabelled = images_without_masks(material.survey, material.split, hidden)
+        if not unlabelled:
+            raise DataError(
+                material.survey.dataset.root,
+                f"{recipe.method} learns from images without masks, and there are none",
+                "Add such images, or leave masks out with --set data.labelled=NUMBER",
+            )
+    return replace(material, hidden=hidden, unlabelled=unlabelled)
 
 
 def _checked(dataset: Dataset, recipe: Recipe, console: Console) -> Survey:

@@ -12,6 +12,7 @@ from typing import Any
 from medseg.engine.openings import OPENINGS
 from medseg.errors import MedsegError, RecipeError
 from medseg.inference.bundle import SUFFIX
+from medseg.methods.registry import method_options
 from medseg.models import create_model, network_options
 from medseg.recipe import Recipe, apply_settings, load_recipe, parse_recipe
 from medseg.systems import load_card
@@ -62,9 +63,12 @@ def make_recipe(values: Mapping[str, Any], settings: Sequence[str]) -> Recipe:
         else:
             merged[section] = value
     recipe = parse_recipe(apply_settings(merged, settings))
-    options = network_options(recipe.system, recipe.network)
+    resolved = {
+        "network": network_options(recipe.system, recipe.network),
+        "method_options": method_options(recipe.method, recipe.method_options),
+    }
     create_model(recipe.system, **recipe.network)
-    return recipe.model_copy(update={"network": options})
+    return recipe.model_copy(update=resolved)
 
 
 def free_folder(data: Path, system: str | None) -> Path:
@@ -108,6 +112,7 @@ def recipe_of_run(
             "Leave those options out, or start a new run with another -o",
         )
     network_options(recipe.system, recipe.network)
+    method_options(recipe.method, recipe.method_options)
     return recipe
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 
@@ -24,6 +24,7 @@ from medseg.engine.device import (
     keep_freed_memory,
     return_freed_memory,
 )
+from medseg.engine.feed import ImageFeed
 from medseg.engine.finish import write_model
 from medseg.engine.loop import Interrupted, TrainingLoop
 from medseg.engine.openings import read_openings
@@ -34,12 +35,10 @@ from medseg.engine.run import Run, free_folder, make_recipe, recipe_of_run
 from medseg.errors import MedsegError, RecipeError, plural
 from medseg.files import write_text
 from medseg.methods.method import Method
-from medseg.methods.supervised import Supervised
+from medseg.methods.registry import create_method, method_class
 from medseg.models import create_model, network_class
 from medseg.nn.blocks import count_parameters
 from medseg.recipe import Recipe
-
-METHODS: Mapping[str, type[Method]] = {"supervised": Supervised}
 
 DEFAULT_CACHE_LIMIT = 20_000_000_000
 
@@ -147,12 +146,14 @@ def train(
     )
     recipe = _with_fold(recipe, material)
     precision = choose_precision(recipe.train.precision, where)
-    # Side heads for deep supervision may have no gradient in a training without it.
+    # Side heads for deep supervision may have no gradient in a training without it, nor what
+    # another phase moves.
     side_heads = hasattr(network_class(recipe.system), "forward_all")
-    accelerator = _accelerator(where, precision, unused_parameters=side_heads)
+    several = len(method_class(recipe.method).phases) > 1
+    accelerator = _accelerator(where, precision, unused_parameters=side_heads or several)
     plan = _shared_plan(recipe, material, where, precision, processes, console)
     recipe = plan.recipe
-    _check_batch(recipe, len(material.parts["train"]), processes)
+    _check_batch(recipe, material, processes)
     place = Path(cache_dir) if cache_dir is not None else folder / "cache"
     with accelerator.main_process_first():
         cache = material.cache(recipe, place, limit=cache_limit, console=console)
@@ -160,16 +161,19 @@ def train(
     # What decoding took is not needed any more, and would add to the training's peak.
     return_freed_memory()
 
-    loop = TrainingLoop(
-        _method(recipe, material),
+    feed = ImageFeed(
         recipe,
         cache,
-        train_rows=rows.train,
-        val_rows=rows.val,
+        train=rows.train,
+        val=rows.val,
+        unlabelled=rows.unlabelled,
         normalisation=(rows.mean, rows.std),
-        folder=folder,
-        accelerator=accelerator,
+        device=accelerator.device,
+        rank=accelerator.process_index,
+        processes=processes,
     )
+    method = _method(recipe, material)
+    loop = TrainingLoop(method, recipe, feed, folder=folder, accelerator=accelerator)
     if resume and loop.last.is_file():
         loop.resume()
     if accelerator.is_main_process:
@@ -261,7 +265,7 @@ def plan_training(
     )
     precision = choose_precision(recipe.train.precision, where)
     plan = _plan(_with_fold(recipe, material), material, where, precision, 1, console)
-    _check_batch(plan.recipe, len(material.parts["train"]), 1)
+    _check_batch(plan.recipe, material, 1)
     return plan
 
 
@@ -320,7 +324,7 @@ def _shared_plan(
     return found
 
 
-def _check_batch(recipe: Recipe, cases: int, processes: int) -> None:
+def _check_batch(recipe: Recipe, material: Material, processes: int) -> None:
     batch = recipe.train.batch_size
     assert isinstance(batch, int)
     if batch % processes:
@@ -328,11 +332,22 @@ def _check_batch(recipe: Recipe, cases: int, processes: int) -> None:
             f"--batch-size {batch}", f"it is not a multiple of the {processes} processes",
             f"Use {max(1, batch // processes) * processes}",
         )  # fmt: skip
-    if batch > cases:
+    halves = 2 if material.unlabelled else 1
+    whole = halves * processes
+    if batch % whole:
         raise RecipeError(
-            f"--batch-size {batch}", f"only {plural(cases, 'training image')} to take them from",
-            f"Use at most {cases}",
-        )  # fmt: skip
+            f"--batch-size {batch}",
+            f"{recipe.method} takes half of each batch from unlabelled images, in each process",
+            f"Use a multiple of {whole}",
+        )
+    cases = len(material.parts["train"])
+    if batch > cases * halves:
+        labelled = "labelled " if material.unlabelled else ""
+        raise RecipeError(
+            f"--batch-size {batch}",
+            f"only {plural(cases, f'{labelled}training image')} to take them from",
+            f"Use at most {cases * halves}",
+        )
 
 
 def _accelerator(device: torch.device, precision: str, *, unused_parameters: bool) -> Accelerator:
@@ -362,7 +377,7 @@ def _method(recipe: Recipe, material: Material) -> Method:
         num_classes=material.labels.num_classes,
         **recipe.network,
     )
-    return METHODS[recipe.method](network, recipe)
+    return create_method(network, recipe)
 
 
 def _announce(
@@ -383,12 +398,13 @@ def _announce(
             "; choices made since are not blind to it",
             highlight=False,
         )
-    counts = ", ".join(f"{len(cases)} {part}" for part, cases in material.parts.items())
+    counts = ", ".join(f"{count} {part}" for part, count in material.counts.items())
+    method = "" if recipe.method == "supervised" else f"{recipe.method}, "
     lines = {
         "data": f"{material.survey.dataset.root} ({counts}; {', '.join(material.labels.names)})",
         "system": f"{recipe.system}, {count_parameters(loop.method.network):,} parameters",
         "training": (
-            f"{plural(loop.epochs, 'epoch')} of {plural(loop.steps_per_epoch, 'step')}, "
+            f"{method}{plural(loop.epochs, 'epoch')} of {plural(loop.steps_per_epoch, 'step')}, "
             f"{plural(loop.batch_size, 'image')} a step at {recipe.data.image_size} px, "
             f"{recipe.train.precision} on {loop.device.type}, patience {loop.patience}"
         ),

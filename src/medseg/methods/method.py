@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NotRequired, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -16,24 +16,48 @@ from medseg.recipe import OptimizerSettings, Recipe
 class Batch(TypedDict):
     """What a training step sees.
 
-    ``image`` is ``(B, C, H, W)`` float, normalised; ``mask`` is ``(B, H, W)`` uint8 class
-    indices, ``IGNORE`` where nothing is known; ``case_id`` names the B cases.
+    ``image`` is ``(B, C, H, W)``, of volumes ``(B, C, D, H, W)``, float, normalised; ``mask`` is
+    ``(B, H, W)`` or ``(B, D, H, W)`` uint8 class indices, ``IGNORE`` where nothing is known;
+    ``case_id`` names the B cases. The others are there only when they are needed:
+
+    ``labelled`` ``(B,)`` bool: whose masks are given; the masks of the others are all ``IGNORE``.
+    ``group`` ``(B,)`` int64: which group of patients each case belongs to, for fairness.
+    ``scribble``, like ``mask``: classes of the few pixels that somebody has drawn on.
+    ``prompts``: what a promptable network is given besides the image.
+    ``text``: B texts.
     """
 
     image: Tensor
     mask: Tensor
     case_id: Sequence[str]
+    labelled: NotRequired[Tensor]
+    group: NotRequired[Tensor]
+    scribble: NotRequired[Tensor]
+    prompts: NotRequired[Any]
+    text: NotRequired[Sequence[str]]
 
 
 class Method(nn.Module, ABC):
-    """Owns what it trains, its optimizer and schedule, and one training step.
+    """Owns what it trains, its optimizers and schedule, and one training step.
 
-    The engine owns the rest: devices, precision, distribution, checkpoints, logging. A method
-    holds every module it trains as an attribute, so that its ``state_dict`` is complete.
+    The engine owns the rest: devices, precision, distribution, clipping, checkpoints, logging. A
+    method holds every module that it trains or follows as an attribute, so that its
+    ``state_dict`` is complete. Options of a method are keyword arguments of its constructor, with
+    types; ``method_options`` of the recipe are checked against them.
 
     Attributes:
         network: the network used for inference.
+        recipe: fully resolved.
+        unlabelled: whether it learns from cases without masks; then half of each batch are such.
+        phases: names of the updates of a step, in their order; each has an optimizer of that
+            name. A name may come several times.
+        phase: which of ``phases`` :meth:`training_step` is called for; set by the engine, as are
+        step: steps taken so far, and
+        steps: steps of the whole training.
     """
+
+    unlabelled: ClassVar[bool] = False
+    phases: ClassVar[tuple[str, ...]] = ("main",)
 
     network: nn.Module
 
@@ -41,10 +65,17 @@ class Method(nn.Module, ABC):
         super().__init__()
         self.network = network
         self.recipe = recipe
+        self.phase = self.phases[0]
+        self.step = 0
+        self.steps = 1
 
     @abstractmethod
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         """Named scalar losses of one batch; their sum is minimised.
+
+        With several phases (a network and its discriminator, say) it is called once for each,
+        and ``phase`` says which: the gradients of that call move what the phase's optimizer
+        holds and nothing else, and losses of different phases have different names.
 
         Each must be a mean over the images of the batch, so that averaging gradients over
         processes gives the gradient of the whole batch.
@@ -53,22 +84,40 @@ class Method(nn.Module, ABC):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         return self.training_step(batch)
 
+    def after_step(self) -> None:
+        """Called without gradients once the weights have moved, to follow them."""
+
+    @property
+    def shipped(self) -> nn.Module:
+        """The network whose average validates and is shipped; built like ``network``."""
+        return self.network
+
+    def make_optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
+        """An optimizer for each of ``phases``."""
+        return {"main": self.make_optimizer()}
+
     def make_optimizer(self) -> torch.optim.Optimizer:
-        """AdamW; biases and norm parameters are not decayed."""
-        settings = self.recipe.optimizer
-        decayed = [p for p in self.parameters() if p.ndim > 1]
-        plain = [p for p in self.parameters() if p.ndim <= 1]
-        return torch.optim.AdamW(
-            [
-                {"params": decayed, "weight_decay": settings.weight_decay},
-                {"params": plain, "weight_decay": 0.0},
-            ],
-            lr=settings.learning_rate,
-        )
+        """AdamW over all that is trained; biases and norm parameters are not decayed."""
+        return adamw(self, self.recipe.optimizer)
 
     def learning_rate(self, step: int, steps: int) -> float:
-        """The learning rate of step ``step`` of ``steps``."""
+        """The learning rate of step ``step`` of ``steps``, in every phase.
+
+        A group of parameters with a key ``lr_scale`` gets so many times as much.
+        """
         return warmup_cosine(self.recipe.optimizer, step, steps)
+
+
+def adamw(module: nn.Module, settings: OptimizerSettings) -> torch.optim.AdamW:
+    """AdamW over the parameters of ``module`` that are trained; biases and norms do not decay."""
+    trained = [p for p in module.parameters() if p.requires_grad]
+    return torch.optim.AdamW(
+        [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ],
+        lr=settings.learning_rate,
+    )
 
 
 def warmup_cosine(settings: OptimizerSettings, step: int, steps: int) -> float:
