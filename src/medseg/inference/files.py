@@ -335,6 +335,9 @@ def predict_images(
     done = total - sum(len(image.parts) for image in todo)
     if progress is not None:
         progress(done, total)
+    if model.manifest.volume is not None:
+        _predict_volumes(model, todo, folder, options, report, done, total, progress)
+        return report
 
     with ThreadPoolExecutor(2) as readers, ThreadPoolExecutor(2) as writers:
 
@@ -393,9 +396,7 @@ def predict_images(
                 if of.name not in failed:
                     failed.add(of.name)
                     volumes.pop(of.name, None)
-                    known = error.where in (str(of.source), str(of.source.path))
-                    where = "" if known else f"{error.where}: "
-                    report.failed.append((of.source, f"{where}{error.found}. {error.remedy}"))
+                    report.failed.append((of.source, _reason(of, error)))
                 continue
             batch.append(picture)
             if len(batch) == model.batch_size:
@@ -407,6 +408,63 @@ def predict_images(
     if progress is not None:
         progress(total, total)
     return report
+
+
+def _reason(image: _Image, error: DataError) -> str:
+    known = error.where in (str(image.source), str(image.source.path))
+    where = "" if known else f"{error.where}: "
+    return f"{where}{error.found}. {error.remedy}"
+
+
+def _predict_volumes(
+    model: Predictor,
+    images: Sequence[_Image],
+    folder: Path,
+    options: PredictOptions,
+    report: PredictionReport,
+    done: int,
+    total: int,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """:func:`predict_images` with a model of volumes: one after the other, so that one is in
+    memory at a time."""
+    from medseg.inference.volumes.geometry import as_shown, write_classes
+    from medseg.inference.volumes.model import VolumeModel
+
+    assert isinstance(model, VolumeModel)
+    for image in images:
+        count = len(image.parts)
+
+        def advance(slices: int, of: int, done: int = done, count: int = count) -> None:
+            if progress is not None:
+                progress(done + slices * count // of, total)
+
+        try:
+            found = model.predict_source(
+                image.source,
+                tta=options.tta,
+                with_probabilities=options.probabilities,
+                progress=advance,
+            )
+            files = image.volume
+            assert files is not None
+            shown = as_shown(found.classes, files, model.settings.plane)
+            for index, part in enumerate(image.parts if options.overlay else ()):
+                picture = part.read_image(max_pixels=model.max_pixels)
+                _write_overlay(model, folder, image.part_name(index), picture, shown[index])
+            if found.probabilities is not None:
+                shares = as_shown(
+                    np.moveaxis(found.probabilities, 0, -1), files, model.settings.plane
+                )
+                for index, share in enumerate(np.moveaxis(shares, -1, 1)):
+                    _write_probabilities(folder, image.part_name(index), share)
+            write_classes(folder / f"{image.name}{image.suffix}", shown, model.labels, files)
+            report.written += 1
+        except DataError as error:
+            report.failed.append((image.source, _reason(image, error)))
+        done += count
+        if progress is not None:
+            progress(done, total)
 
 
 def _ahead(
@@ -457,19 +515,30 @@ def _write(
     """Write what is asked for of a picture or slice, and the mask of a picture."""
     name = read.of.part_name(read.index)
     if options.overlay:
-        path = folder / "overlay" / f"{name}.png"
-        with atomic_path(path) as part:
-            Image.fromarray(draw_contours(read.image, found.classes, labels=model.labels)).save(
-                part
-            )
+        _write_overlay(model, folder, name, read.image, found.classes)
     if found.probabilities is not None:
-        with atomic_path(folder / "probabilities" / f"{name}.npz") as part:
-            values = found.probabilities.astype(np.float16)
-            with part.open("wb") as file:
-                np.savez_compressed(file, probabilities=values)
+        _write_probabilities(folder, name, found.probabilities)
     # The mask comes last: a call that finds it takes the image for done.
     if read.of.volume is None:
         write_mask(folder / f"{name}.png", decode_mask(found.classes, model.labels))
+
+
+def _write_overlay(
+    model: Predictor,
+    folder: Path,
+    name: str,
+    image: NDArray[np.uint8],
+    classes: NDArray[np.uint8],
+) -> None:
+    with atomic_path(folder / "overlay" / f"{name}.png") as part:
+        Image.fromarray(draw_contours(image, classes, labels=model.labels)).save(part)
+
+
+def _write_probabilities(folder: Path, name: str, probabilities: NDArray[np.floating[Any]]) -> None:
+    with atomic_path(folder / "probabilities" / f"{name}.npz") as part:
+        values = probabilities.astype(np.float16)
+        with part.open("wb") as file:
+            np.savez_compressed(file, probabilities=values)
 
 
 def _write_volume(model: Predictor, folder: Path, volume: _Volume) -> None:

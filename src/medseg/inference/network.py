@@ -19,7 +19,8 @@ from medseg.errors import ModelError
 from medseg.inference.budget import built_within
 from medseg.inference.bundle import Bundle, Manifest, find_bundle, read_bundle, shown
 from medseg.inference.logits import predicted_classes
-from medseg.inference.predictor import FLIPS, Prediction, Predictor
+from medseg.inference.predictor import FLIPS, Prediction, Predictor, volumes_refused
+from medseg.inference.volumes.model import VolumeModel
 from medseg.losses.region import probabilities
 from medseg.models import create_model, network_options
 
@@ -137,8 +138,24 @@ def load_network(
     """:func:`medseg.load` for what needs the network itself: always computed by PyTorch.
 
     Raises:
-        ModelError: as :func:`medseg.load`, or the file holds no PyTorch weights.
+        ModelError: as :func:`medseg.load`, the file holds no PyTorch weights, or it is a model of
+            volumes.
     """
+    model = load_model(path, device=device, precision=precision, trust=trust, system=system)
+    if not isinstance(model, Model):
+        raise volumes_refused(path)
+    return model
+
+
+def load_model(
+    path: str | Path,
+    *,
+    device: str = "auto",
+    precision: str = "fp32",
+    trust: bool = False,
+    system: str | None = None,
+) -> Model | VolumeModel:
+    """:func:`load_network` that takes models of volumes, too."""
     source = find_bundle(Path(path))
     if source.suffix.lower() in PICKLES:
         return _load_pickle(source, device=device, precision=precision, trust=trust, system=system)
@@ -154,9 +171,10 @@ def load_network(
             f"its network is in the file {manifest.system}, which a bundle does not contain",
             "Name that file with --system (system= in Python)",
         )
-    return Model(
-        manifest, _restore(source, bundle, system), device=device, precision=precision
-    )  # fmt: skip
+    network = _restore(source, bundle, system)
+    if manifest.volume is not None:
+        return VolumeModel(manifest, network, device=device, precision=precision)
+    return Model(manifest, network, device=device, precision=precision)
 
 
 def _restore(source: Path, bundle: Bundle, system: str | None) -> nn.Module:

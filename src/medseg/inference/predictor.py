@@ -256,9 +256,9 @@ def load(
     portable = suffix == ".onnx" or (suffix == SUFFIX and not _installed("torch"))
     with needed_by(source):
         if engine == "torch" or (engine == "auto" and not portable):
-            from medseg.inference.network import load_network
+            from medseg.inference.network import load_model
 
-            return load_network(
+            return load_model(
                 source, device=device, precision=precision, trust=trust, system=system
             )
         if (device, precision) not in ((d, "fp32") for d in ("auto", "cpu")):
@@ -269,6 +269,15 @@ def load(
         from medseg.inference.runtime import load_onnx
 
         return load_onnx(source)
+
+
+def volumes_refused(where: object) -> ModelError:
+    """What to say where only models of pictures can be used."""
+    return ModelError(
+        where,
+        "it is a model of volumes, and this is only done with models of pictures",
+        "Use `medseg predict` or `medseg evaluate`",
+    )
 
 
 def _installed(module: str) -> bool:

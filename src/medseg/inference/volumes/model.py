@@ -1,0 +1,312 @@
+"""A trained network of volumes, applied to files of any size and spacing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from medseg.data.io.geometry import Slicing
+from medseg.data.io.volume import read_header
+from medseg.data.labels import decode_mask
+from medseg.data.slices import open_slices, volume_of
+from medseg.data.source import Source
+from medseg.data.volumes.read import Grid
+from medseg.data.volumes.resample import Shape, Triple
+from medseg.engine.device import choose_device, choose_precision
+from medseg.errors import DataError, ModelError
+from medseg.inference.bundle import Manifest, VolumeInput
+from medseg.inference.logits import predicted_classes
+from medseg.inference.predictor import Prediction, Predictor, volumes_refused
+from medseg.inference.volumes.components import clean_volume
+from medseg.inference.volumes.geometry import (
+    for_network,
+    network_shape,
+    padding,
+    read_for_network,
+    turned,
+)
+from medseg.inference.volumes.sliding import Box, Windows, mirrored, slide
+from medseg.inference.volumes.streaming import Regrid
+from medseg.losses.region import probabilities
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Slab:
+    """A part of an output slice.
+
+    Attributes:
+        index: of the slice.
+        box: the part of it.
+        logits: ``(K, h, w)`` float32, calibrated.
+    """
+
+    index: int
+    box: Box
+    logits: Tensor
+
+
+class VolumeModel(Predictor):
+    """A trained network of volumes with its pre- and post-processing.
+
+    Args:
+        manifest: what the bundle says of itself, with its section ``volume``.
+        network: with the bundle's weights.
+        device: where to compute: ``auto``, ``cpu``, ``cuda:0`` or ``mps``.
+        precision: ``fp32``; ``bf16`` or, on a GPU, ``fp16`` trade digits for speed.
+
+    Attributes:
+        settings: the manifest's section ``volume``.
+    """
+
+    engine = "torch"
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        network: nn.Module,
+        *,
+        device: str = "auto",
+        precision: str = "fp32",
+    ) -> None:
+        super().__init__(manifest)
+        assert manifest.volume is not None
+        self.settings: VolumeInput = manifest.volume
+        self.device = choose_device(device)
+        self.precision = choose_precision(precision, self.device)
+        self.network = network.eval().requires_grad_(False).to(self.device)
+
+    @property
+    def batch_size(self) -> int:
+        """Windows per forward pass. On a CPU larger batches are no faster."""
+        return 1 if self.device.type == "cpu" else 4
+
+    @torch.inference_mode()
+    def logits(self, inputs: Tensor) -> Tensor:
+        """``(B, C, *patch)`` windows to ``(B, K, *patch)`` logits, not calibrated."""
+        with torch.autocast(
+            self.device.type, dtype=_DTYPES[self.precision], enabled=self.precision != "fp32"
+        ):
+            out: Tensor = self.network(inputs)
+        return out
+
+    @torch.inference_mode()
+    def slabs(self, image: NDArray[np.float32], shape: Shape, *, tta: bool) -> Iterator[Slab]:
+        """The logits of a volume on the grid of its file, slice by slice.
+
+        Args:
+            image: ``(C, S, H, W)``, by :func:`read_for_network`.
+            shape: of the output.
+            tta: average over the mirrorings that the network was trained on.
+        """
+        inner = (image.shape[1], image.shape[2], image.shape[3])
+        pads = padding(inner, self.settings.patch)
+        padded = np.pad(image, ((0, 0), *pads)) if any(map(any, pads)) else image
+        windows = Windows(padded.shape[1:], self.settings.patch, self.settings.overlap)
+        network = mirrored(self.logits, self.settings.mirror) if tta else self.logits
+        volume = torch.from_numpy(padded).to(self.device)
+        regrid = Regrid(inner, shape)
+        (before, _), (above, _), (beside, _) = pads
+        for box in [Box((0, shape[1]), (0, shape[2]))]:
+            near = regrid.reach(box)
+            there = Box(
+                (near.rows[0] + above, near.rows[1] + above),
+                (near.columns[0] + beside, near.columns[1] + beside),
+            )
+            planes = slide(network, volume, windows, box=there, batch=self.batch_size)
+            inside = islice(planes, before, before + inner[0])
+            for index, logits in enumerate(regrid.stream(inside, box)):
+                yield Slab(index, box, logits / self.manifest.temperature)
+
+    def classify(
+        self,
+        image: NDArray[np.float32],
+        shape: Shape,
+        *,
+        tta: bool = False,
+        keep: NDArray[np.float32] | None = None,
+        progress: Progress | None = None,
+    ) -> NDArray[np.uint8]:
+        """The classes of a volume.
+
+        Args:
+            image: ``(C, S, H, W)``, by :func:`read_for_network`.
+            shape: of the output.
+            tta: as in :meth:`predict`.
+            keep: ``(K, *shape)`` that is filled with the probabilities.
+            progress: called with (done, total) slices.
+
+        Returns:
+            ``shape`` uint8 class indices, components cleaned.
+        """
+        self._check_tta(tta)
+        classes = np.zeros(shape, np.uint8)
+        done = 0
+        for slab in self.slabs(image, shape, tta=tta):
+            part = (slab.index, slice(*slab.box.rows), slice(*slab.box.columns))
+            found = predicted_classes(slab.logits[None], self.manifest.threshold)[0]
+            classes[part] = found.cpu().numpy()
+            if keep is not None:
+                shares = probabilities(slab.logits[None])[0]
+                keep[:, *part] = shares.cpu().numpy()
+            done += slab.box.height * slab.box.width
+            if progress is not None:
+                progress(done // (shape[1] * shape[2]), shape[0])
+        return clean_volume(classes, self.manifest.postprocessing)
+
+    def predict(
+        self,
+        image: str | Path | NDArray[Any],
+        *,
+        tta: bool = False,
+        spacing: Triple | None = None,
+    ) -> NDArray[np.uint8] | NDArray[np.uint16]:
+        """The mask of one volume.
+
+        Args:
+            image: a file or the folder of a DICOM series; or an array ``(S, H, W)`` or
+                ``(C, S, H, W)`` of stored values, which lies as the model's volumes do.
+            tta: average over the mirrorings that the model was trained on.
+            spacing: of an array: between its slices, rows and columns in mm.
+
+        Returns:
+            Label values as the training masks stored them: of a file ``(I, J, K)``, as its voxels
+            are stored; of an array ``(S, H, W)``.
+
+        Raises:
+            DataError: an unreadable file, or one that does not fit the model.
+            ModelError: ``tta`` for a model that was not trained on mirrored volumes.
+        """
+        found, turn = self._of_any(image, spacing, tta=tta, with_probabilities=False)
+        classes = found.classes if turn is None else turn.join(found.classes)
+        return decode_mask(classes, self.labels)
+
+    def predict_probabilities(
+        self,
+        image: str | Path | NDArray[Any],
+        *,
+        tta: bool = False,
+        spacing: Triple | None = None,
+    ) -> NDArray[np.float32]:
+        """``(K, ...)`` calibrated class probabilities, otherwise of the shape that :meth:`predict`
+        returns; K = 1 (foreground) for a binary task."""
+        found, turn = self._of_any(image, spacing, tta=tta, with_probabilities=True)
+        assert found.probabilities is not None
+        if turn is None:
+            return found.probabilities
+        return np.stack([turn.join(share) for share in found.probabilities])
+
+    def _of_any(
+        self,
+        image: str | Path | NDArray[Any],
+        spacing: Triple | None,
+        *,
+        tta: bool,
+        with_probabilities: bool,
+    ) -> tuple[Prediction, Slicing | None]:
+        """Of a file, with how its stored axes were turned, or of an array."""
+        if not isinstance(image, str | Path):
+            prepared, shape = self._of_array(image, spacing)
+            return self._infer(prepared, shape, tta, with_probabilities, None), None
+        source = open_slices(Path(image), fourth=self.manifest.preprocessing.channels > 1)
+        found = self.predict_source(source, tta=tta, with_probabilities=with_probabilities)
+        files = volume_of(source)
+        assert files is not None
+        return found, turned(read_header(files), self.settings.plane)
+
+    def predict_source(
+        self,
+        source: Source,
+        *,
+        tta: bool = False,
+        with_probabilities: bool = False,
+        progress: Progress | None = None,
+    ) -> Prediction:
+        """What the model makes of a volume.
+
+        Args:
+            source: of all its slices.
+            tta: as in :meth:`predict`.
+            with_probabilities: give them, too.
+            progress: called with (done, total) slices.
+
+        Returns:
+            Classes ``(S, H, W)`` and probabilities ``(K, S, H, W)`` in the model's plane.
+
+        Raises:
+            DataError: a picture, an unreadable file, or one that does not fit the model.
+        """
+        channels = self.manifest.preprocessing.channels
+        image, shape = read_for_network(source, self.settings, channels, self.max_pixels)
+        return self._infer(image, shape, tta, with_probabilities, progress)
+
+    def _infer(
+        self,
+        image: NDArray[np.float32],
+        shape: Shape,
+        tta: bool,
+        with_probabilities: bool,
+        progress: Progress | None,
+    ) -> Prediction:
+        keep = None
+        if with_probabilities:
+            keep = np.empty((self.manifest.num_classes, *shape), np.float32)
+        classes = self.classify(image, shape, tta=tta, keep=keep, progress=progress)
+        return Prediction(classes, keep)
+
+    def _of_array(
+        self, image: NDArray[Any], spacing: Triple | None
+    ) -> tuple[NDArray[np.float32], Shape]:
+        stored = image[None] if image.ndim == 3 else image
+        channels = self.manifest.preprocessing.channels
+        if stored.ndim != 4 or len(stored) != channels or not stored.size:
+            raise DataError(
+                "image", f"an array of shape {image.shape}",
+                f"Give (slices, rows, columns) with {channels} channels before them",
+            )  # fmt: skip
+        stored = np.array(stored, np.float32, order="C")
+        if not np.isfinite(stored).all():
+            raise DataError("image", "holds NaN or infinity", "Replace them")
+        _, slices, rows, columns = stored.shape
+        shape = (slices, rows, columns)
+        grid = Grid(shape, spacing, self.settings.plane)
+        wanted = network_shape(grid, self.settings, "image")
+        return for_network(stored, spacing, self.settings, wanted), shape
+
+    def _check_tta(self, tta: bool) -> None:
+        if tta and not self.settings.mirror:
+            raise ModelError(
+                "--tta",
+                "this model was not trained on mirrored volumes, so their average says nothing",
+                "Leave it out",
+            )
+
+    def prepare(self, image: NDArray[np.uint8]) -> NoReturn:
+        """Refuse a picture.
+
+        Raises:
+            ModelError: always.
+        """
+        raise volumes_refused(self.manifest.system)
+
+    def compute(
+        self,
+        prepared: Sequence[NDArray[Any]],
+        sizes: Sequence[tuple[int, int]],
+        *,
+        tta: bool = False,
+        with_probabilities: bool = False,
+    ) -> NoReturn:
+        """Refuse pictures, as :meth:`prepare`."""
+        raise volumes_refused(self.manifest.system)
