@@ -81,7 +81,9 @@ def _allowed(schema: Schema) -> str:
     if "enum" in schema:
         return ", ".join(f"`{_shown(value)}`" for value in schema["enum"])
     if schema["type"] == "array":
-        return f"{schema['minItems']} numbers"
+        if "minItems" in schema:
+            return f"{schema['minItems']} numbers"
+        return f"list of {_allowed(schema['items'])}" if "minItems" in schema else "numbers"
     names = {
         "boolean": "`true`, `false`",
         "integer": "whole number",
