@@ -48,10 +48,11 @@ def test_a_cards_parameter_count_is_true(name: str) -> None:
 def test_a_system_keeps_the_size_of_the_image(name: str, dims: int) -> None:
     size = {2: (37, 50), 3: (9, 37, 50)}[dims]
     option = {"dims": dims} if len(load_card(name).dims) > 1 else {}
+    classes = 1 if load_card(name).prompts else 9
     with torch.device("meta"):
-        net = create_model(name, in_channels=1, num_classes=9, **option).eval()
+        net = create_model(name, in_channels=1, num_classes=classes, **option).eval()
         logits = net(torch.empty(2, 1, *size))
-    assert logits.shape == (2, 9, *size)
+    assert logits.shape == (2, classes, *size)
 
 
 @pytest.mark.parametrize("name", NAMES)

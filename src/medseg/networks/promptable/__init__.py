@@ -1,0 +1,1 @@
+"""Networks that segment what they are pointed at: one file, one architecture."""
