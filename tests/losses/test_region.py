@@ -10,20 +10,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
+from losses.samples import sample
 from medseg.data.case import IGNORE
+from medseg.losses.boundary import boundary_loss
+from medseg.losses.lovasz import lovasz_loss
 from medseg.losses.region import cross_entropy, dice_loss, probabilities
+from medseg.losses.tversky import tversky_loss
 
-LOSSES = [cross_entropy, dice_loss]
-
-
-def sample(
-    seed: int, classes: int, batch: int = 3, *, empty: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Random logits and a mask, without foreground if ``empty``."""
-    random = torch.Generator().manual_seed(seed)
-    logits = 3 * torch.randn(batch, classes, 5, 7, generator=random, dtype=torch.float64)
-    mask = torch.randint(0, max(2, classes), (batch, 5, 7), generator=random).to(torch.uint8)
-    return logits, mask * (not empty)
+LOSSES = [cross_entropy, dice_loss, tversky_loss, lovasz_loss, boundary_loss]
+# The boundary loss is least, not zero, at the truth.
+BOUNDED = LOSSES[:-1]
 
 
 def numpy_probabilities(logits: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -80,7 +76,7 @@ def test_the_loss_of_a_batch_is_the_mean_of_the_losses_of_its_images(
     torch.testing.assert_close(loss(logits, mask), torch.stack(single).mean())
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", BOUNDED)
 @pytest.mark.parametrize("empty", [False, True])
 @pytest.mark.parametrize("classes", [1, 2, 5])
 def test_a_confident_right_prediction_costs_nothing(
@@ -166,3 +162,12 @@ def test_an_image_of_which_nothing_is_known_teaches_nothing(
     loss(logits, mask).backward()
     assert logits.grad is not None
     assert not logits.grad.any()
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("classes", [1, 3])
+def test_a_volume_costs_what_its_voxels_would_as_an_image(
+    loss: Callable[[Tensor, Tensor], Tensor], classes: int
+) -> None:
+    logits, mask = sample(0, classes, size=(1, 5, 7))
+    assert loss(logits, mask).item() == pytest.approx(loss(logits[:, :, 0], mask[:, 0]).item())

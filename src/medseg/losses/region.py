@@ -14,13 +14,40 @@ def probabilities(logits: Tensor) -> Tensor:
     return torch.sigmoid(logits) if logits.shape[1] == 1 else torch.softmax(logits, dim=1)
 
 
+def total(values: Tensor) -> Tensor:
+    """``(B, F, *S)`` to ``(B, F)``: sums over an image or volume."""
+    return values.sum(tuple(range(2, values.ndim)))
+
+
+def foreground(logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Probabilities and truth of the foreground classes, 0 where nothing is known.
+
+    Args:
+        logits: ``(B, K, *S)``, of images or volumes.
+        mask: ``(B, *S)`` class indices, 0 is background, ``IGNORE`` is not known.
+
+    Returns:
+        ``(B, F, *S)`` probabilities, ``(B, F, *S)`` truth, 0 or 1, and ``(B, 1, *S)``, 1 where a
+        pixel is known; F is 1 for one logit channel, else K - 1.
+    """
+    p = probabilities(logits)
+    known = (mask != IGNORE).unsqueeze(1)
+    target = mask.masked_fill(~known[:, 0], 0)
+    if logits.shape[1] == 1:
+        t = target.unsqueeze(1).to(p.dtype)
+    else:
+        p = p[:, 1:]
+        t = F.one_hot(target.long(), logits.shape[1]).movedim(-1, 1)[:, 1:].to(p.dtype)
+    return p * known, t, known.to(p.dtype)
+
+
 def cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
     """Binary (one logit channel) or categorical cross-entropy: the mean over images of the mean
     over the known pixels of each.
 
     Args:
-        logits: ``(B, K, H, W)``.
-        mask: ``(B, H, W)`` class indices, 0 is background, ``IGNORE`` is not known.
+        logits: ``(B, K, *S)``, of images or volumes.
+        mask: ``(B, *S)`` class indices, 0 is background, ``IGNORE`` is not known.
     """
     known = mask != IGNORE
     target = mask.masked_fill(~known, 0)
@@ -30,7 +57,8 @@ def cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
         )
     else:
         each = F.cross_entropy(logits, target.long(), reduction="none")
-    return ((each * known).sum((-2, -1)) / known.sum((-2, -1)).clamp_min(1)).mean()
+    image = tuple(range(1, mask.ndim))
+    return ((each * known).sum(image) / known.sum(image).clamp_min(1)).mean()
 
 
 def dice_loss(logits: Tensor, mask: Tensor, *, smooth: float = 1.0) -> Tensor:
@@ -40,19 +68,9 @@ def dice_loss(logits: Tensor, mask: Tensor, *, smooth: float = 1.0) -> Tensor:
     so the mean over a batch does not depend on how the batch is divided among processes.
 
     Args:
-        logits: ``(B, K, H, W)``.
-        mask: ``(B, H, W)`` class indices, 0 is background, ``IGNORE`` is not known.
+        logits: ``(B, K, *S)``, of images or volumes.
+        mask: ``(B, *S)`` class indices, 0 is background, ``IGNORE`` is not known.
         smooth: s, in pixels; makes an empty prediction of an empty class worth 0.
     """
-    p = probabilities(logits)
-    known = mask != IGNORE
-    target = mask.masked_fill(~known, 0)
-    if logits.shape[1] == 1:
-        t = target.unsqueeze(1).to(p.dtype)
-    else:
-        p = p[:, 1:]
-        t = F.one_hot(target.long(), logits.shape[1]).movedim(-1, 1)[:, 1:].to(p.dtype)
-    p = p * known.unsqueeze(1)
-    overlap = (p * t).sum((-2, -1))
-    total = p.sum((-2, -1)) + t.sum((-2, -1))
-    return 1 - ((2 * overlap + smooth) / (total + smooth)).mean()
+    p, t, _ = foreground(logits, mask)
+    return 1 - ((2 * total(p * t) + smooth) / (total(p) + total(t) + smooth)).mean()
