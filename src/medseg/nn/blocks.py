@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import EllipsisType
 from typing import Literal
 
 import torch
@@ -131,6 +132,12 @@ def pad_to_multiple(x: Tensor, multiple: int | Sequence[int]) -> Tensor:
     # PyTorch takes the padding from the last axis to the first, before and after each.
     after = [-side % each for side, each in zip(sides, multiples, strict=True)]
     return F.pad(x, [amount for each in after[::-1] for amount in (0, each)], mode="replicate")
+
+
+def crop(x: Tensor, size: Sequence[int]) -> Tensor:
+    """The first corner of ``(B, C, *spatial)``, of spatial ``size``: undoes the padding."""
+    corner: tuple[EllipsisType | slice, ...] = (..., *(slice(side) for side in size))
+    return x[corner]
 
 
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
