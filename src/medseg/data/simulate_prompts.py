@@ -74,7 +74,7 @@ class Simulation:
             prompts += Prompts(boxes=(box,))
         if "scribble" in chosen:
             drawn = [
-                self._strokes(region, _between(random, counts), random)
+                random_scribble(region, _between(random, counts), random)
                 for region, counts in ((mask, self.positive), (beside, self.negative))
             ]
             prompts += _scribbled(drawn)
@@ -116,7 +116,7 @@ class Simulation:
         if kind == "scribble":
             on = int(random.integers(count + 1))
             return _scribbled(
-                [self._strokes(missing, on, random), self._strokes(excess, count - on, random)]
+                [random_scribble(missing, on, random), random_scribble(excess, count - on, random)]
             )
         make = (random_clicks, centre_clicks, border_clicks)[int(random.integers(3))]
         error = missing.astype(np.float32) - excess.astype(np.float32)
@@ -124,13 +124,6 @@ class Simulation:
             error = np.abs(error)
         places = make(error, count, random)
         return Prompts(points=tuple(Point(x, y, bool(mask[y, x])) for x, y in places))
-
-    @staticmethod
-    def _strokes(region: Region, count: int, random: np.random.Generator) -> Values:
-        if not count or not region.any():
-            return np.zeros(region.shape, np.float32)
-        make = (line_scribble, centreline_scribble, contour_scribble)[int(random.integers(3))]
-        return make(region, count, random)
 
 
 def next_click(mask: Region, predicted: Region, known: Region | None = None) -> Point | None:
@@ -233,6 +226,14 @@ def border_clicks(region: Values, count: int, random: np.random.Generator) -> li
     levels = np.sort(random.uniform(low, max(low, high), 2))
     band = (levels[0] <= outside) & (outside < levels[1])
     return random_clicks(band.astype(np.float32), count, random, separation=BORDER_SEPARATION)
+
+
+def random_scribble(region: Region, count: int, random: np.random.Generator) -> Values:
+    """Strokes of one of the three kinds; ``(H, W)`` in 0..1, empty where the region is."""
+    if not count or not region.any():
+        return np.zeros(region.shape, np.float32)
+    make = (line_scribble, centreline_scribble, contour_scribble)[int(random.integers(3))]
+    return make(region, count, random)
 
 
 def line_scribble(region: Region, count: int, random: np.random.Generator) -> Values:

@@ -152,6 +152,7 @@ class ImageFeed(Feed):
             keys = [(self.recipe.seed, epoch, position) for position in raw.position]
             image, mask = self.augment(image, mask, keys)
             batch = self._batch(raw, image, mask)
+            batch["key"] = keys
             if self.unlabelled is not None:
                 labelled = torch.arange(len(mask), device=self.device) < len(mask) // 2
                 # Whatever the cache holds of them, their masks are not for training.

@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from medseg import __version__, zoo
 from medseg.data.case import Label, LabelMap, Region
+from medseg.data.prompts import Kind
 from medseg.data.volumes.normalise import Intensity
 from medseg.errors import ModelError
 from medseg.files import atomic_path
@@ -175,6 +176,8 @@ class Manifest(BaseModel):
     preprocessing: Preprocessing
     volume: VolumeInput | None = None
     """Of a model of volumes; None for one of pictures."""
+    prompts: tuple[Kind, ...] = ()
+    """Kinds of prompts that say what to segment; without any, it segments all that it knows."""
     temperature: float = Field(default=1.0, ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE)
     """Logits are divided by it, so that probabilities are calibrated on the validation part."""
     threshold: float = Field(default=0.5, gt=0, lt=1)

@@ -19,7 +19,13 @@ from medseg.errors import ModelError
 from medseg.inference.budget import built_within
 from medseg.inference.bundle import Bundle, Manifest, find_bundle, read_bundle, shown
 from medseg.inference.logits import predicted_classes
-from medseg.inference.predictor import FLIPS, Prediction, Predictor, volumes_refused
+from medseg.inference.predictor import (
+    FLIPS,
+    Prediction,
+    Predictor,
+    prompts_refused,
+    volumes_refused,
+)
 from medseg.inference.volumes.model import VolumeModel
 from medseg.losses.region import probabilities
 from medseg.models import create_model, network_options
@@ -139,11 +145,13 @@ def load_network(
 
     Raises:
         ModelError: as :func:`medseg.load`, the file holds no PyTorch weights, or it is a model of
-            volumes.
+            volumes or one that is pointed at what it segments.
     """
     model = load_model(path, device=device, precision=precision, trust=trust, system=system)
     if not isinstance(model, Model):
         raise volumes_refused(path)
+    if model.manifest.prompts:
+        raise prompts_refused(path)
     return model
 
 
@@ -174,6 +182,10 @@ def load_model(
     network = _restore(source, bundle, system)
     if manifest.volume is not None:
         return VolumeModel(manifest, network, device=device, precision=precision)
+    if manifest.prompts:
+        from medseg.inference.promptable import PromptableModel
+
+        return PromptableModel(manifest, network, device=device, precision=precision)
     return Model(manifest, network, device=device, precision=precision)
 
 

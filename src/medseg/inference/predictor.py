@@ -57,11 +57,15 @@ class Predictor(ABC):
         manifest: likewise.
         labels: the classes, with the values masks store.
         engine: what computes.
+        fixed_by_image: whether an image alone determines its mask, so that a mask that is there
+            need not be made again.
         precision: of the network's numbers: ``fp32``, ``bf16``, ``fp16`` or ``int8``. Masks of
             one model differ by it, and not by the engine.
     """
 
     engine: ClassVar[Literal["torch", "onnx", "openvino", "torchscript"]]
+
+    fixed_by_image: ClassVar[bool] = True
 
     precision: str = "fp32"
 
@@ -79,6 +83,19 @@ class Predictor(ABC):
     def batch_size(self) -> int:
         """Images that :meth:`infer` is best given at once."""
         return 1
+
+    def check_ready(self) -> None:
+        """Whether images can be predicted.
+
+        Raises:
+            ModelError: the model has to be pointed at something first.
+        """
+        if self.manifest.prompts:
+            raise ModelError(
+                self.manifest.system,
+                f"it is pointed at what it segments, and {self.engine} cannot point",
+                "Use the .medseg file with PyTorch",
+            )
 
     @abstractmethod
     def prepare(self, image: NDArray[np.uint8]) -> NDArray[Any]:
@@ -277,6 +294,16 @@ def volumes_refused(where: object) -> ModelError:
         where,
         "it is a model of volumes, and this is only done with models of pictures",
         "Use `medseg predict` or `medseg evaluate`",
+    )
+
+
+def prompts_refused(where: object) -> ModelError:
+    """What to say where nothing can be pointed at."""
+    return ModelError(
+        where,
+        "it is pointed at what it segments, and here nothing can be pointed at",
+        "Use `medseg predict` with --point, --box or --scribble, `medseg evaluate` with "
+        "--interactions, or a session in Python",
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from medseg.errors import MedsegError
 from medseg.inference.bundle import SUFFIX, find_bundle, read_graph
-from medseg.inference.predictor import Predictor, load, volumes_refused
+from medseg.inference.predictor import Predictor, load, prompts_refused, volumes_refused
 from medseg.inference.runtime import load_onnx
 from medseg.report.card import card_of, model_card
 
@@ -63,6 +63,8 @@ def load_models(paths: Sequence[Path], *, threads: int) -> dict[str, Served]:
         model: Predictor = load_onnx(file, threads=threads) if graph else load(file)
         if model.manifest.volume is not None:
             raise volumes_refused(path)
+        if model.manifest.prompts:
+            raise prompts_refused(path)
         size, channels = _WARM_UP, model.manifest.preprocessing.channels
         model.predict(np.zeros((size, size, channels), np.uint8))
         card = card_of(file) if is_bundle else model_card(model.manifest)
