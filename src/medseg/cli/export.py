@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +22,14 @@ class Format(StrEnum):
 
 
 def export(
-    model: Annotated[Path, typer.Argument(help="A run folder or a .medseg file.")],
+    models: Annotated[
+        list[Path],
+        typer.Argument(
+            help="A run folder, a .medseg file, or a name of `medseg models list`; for web also "
+            "several, of which one is chosen on the page.",
+            metavar="MODEL...",
+        ),
+    ],
     output: Annotated[
         Path,
         typer.Option(
@@ -75,29 +83,37 @@ def export(
         medseg export runs/first -o model.medseg
 
         medseg export runs/first --format openvino -o model.xml --int8 --data data
+
+        medseg export polyp nuclei --format web -o page
     """
+    from typing import Any
+
     from rich.console import Console
     from rich.table import Table
 
     from medseg.extras import needed_by
 
     with needed_by("medseg export"):
-        from medseg.export.exporter import HEAD, cells, remarks
+        from medseg.export.exporter import HEAD, cells, export_page, remarks
         from medseg.export.exporter import export as write
 
-    done = write(
-        model,
-        output,
-        format=format.value,
-        int8=int8,
-        opset=opset,
-        dice_budget=dice_budget,
-        data=data,
-        layout=layout,
-        single_file=single_file,
-        system=system,
-        progress=lambda step: typer.echo(f"{step} ...", err=True),
-    )
+    both: dict[str, Any] = {
+        "opset": opset,
+        "single_file": single_file,
+        "progress": lambda step: typer.echo(f"{step} ...", err=True),
+    }
+    alone: dict[str, Any] = {
+        "int8": int8,
+        "dice_budget": dice_budget,
+        "data": data,
+        "layout": layout,
+        "system": system,
+    }
+    if len(models) > 1:
+        _check_several(format, alone)
+        done = export_page(models, output, **both)
+    else:
+        done = write(models[0], output, format=format.value, **alone, **both)
     table = Table(*HEAD)
     for column in table.columns[1:]:
         column.justify = "right"
@@ -107,3 +123,17 @@ def export(
     console.print(table)
     for line in (*remarks(done), f"Wrote {output} and {output.name}.md"):
         console.print(line, markup=False, highlight=False)
+
+
+def _check_several(format: Format, alone: Mapping[str, object]) -> None:  # noqa: A002
+    """Refuse what is for one model only."""
+    from medseg.errors import MedsegError
+
+    if format is not Format.WEB:
+        raise MedsegError(
+            f"--format {format.value}", "a file holds one model", "Name one, or use --format web"
+        )
+    for name, given in alone.items():
+        if given not in (None, False, "auto"):
+            option = f"--{name.replace('_', '-')}"
+            raise MedsegError(option, "it is for one model", "Leave it out, or name one model")

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from medseg import zoo
 from medseg.cores import threads as default_threads
 from medseg.data.layouts import open_dataset
 from medseg.errors import MedsegError, ModelError, nearest, plural
@@ -112,7 +113,7 @@ def export(
     quantised, it must keep the validation Dice. Where it does not, nothing is written.
 
     Args:
-        model: a run folder or a bundle.
+        model: a run folder, a bundle, or the name of a model that comes with medseg.
         output: ``.onnx`` or ``.medseg`` for ONNX, ``.xml`` for OpenVINO (with a ``.bin`` beside
             it), ``.pt`` for TorchScript, a new folder for a web page, ``.html`` for one in a file.
         format: of the file.
@@ -131,6 +132,7 @@ def export(
         ModelError: the model cannot be exported, or its masks differ.
     """
     model, output = Path(model), Path(output)
+    model = zoo.find(model) or model
     _check_options(output, format, int8, opset, dice_budget, data, single_file)
     check_installed(format)
     source = find_bundle(model)
@@ -212,6 +214,103 @@ def export(
     done = Export(output, proof, tuple(rows), size, threads, tuple(notes))
     write_text(output.with_name(f"{output.name}.md"), markdown(done))
     return done
+
+
+def export_page(
+    models: Sequence[str | Path],
+    output: str | Path,
+    *,
+    opset: int | None = None,
+    single_file: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Export:
+    """Write a web page on which one of several models is chosen; each is proven as by
+    :func:`export`, and the page holds all of them.
+
+    Args:
+        models: run folders, bundles, or names of models that come with medseg; at least one.
+        output: a new folder, or with ``single_file`` an ``.html`` file.
+        opset: of ONNX, 18 to 25; default 18.
+        single_file: the page as one file.
+        progress: called with a line before each step.
+
+    Raises:
+        MedsegError: an option that does not fit, or a module that is not installed.
+        ModelError: a model cannot be exported, or its masks differ.
+    """
+    output = Path(output)
+    _check_options(output, "web", False, opset, None, None, single_file)
+    check_installed("web")
+    from medseg.export.web import Offered, write_page_of
+
+    sources = _by_name(models)
+    offered: list[Offered] = []
+    rows: list[Row] = []
+    images = 0
+    with tempfile.TemporaryDirectory(prefix="medseg-export-") as scratch:
+        for name, source in sources.items():
+            reference = load_network(source, device="cpu")
+            reference.manifest = reference.manifest.model_copy(update={"graph_sha256": None})
+            progress(f"{name}: exporting the graph")
+            graph = to_onnx(reference, opset=opset or OPSETS[0])
+            runs = Path(scratch) / f"{len(offered)}.onnx"
+            runs.write_bytes(graph)
+            cases, proof = _proof(reference, source, None, None, "auto")
+            progress(f"{name}: comparing masks on {proof}")
+            artefact = open_artefact(runs)
+            check_parity(artefact, cases, f"{output} ({name})", reference)
+            check_shapes(artefact, f"{output} ({name})")
+            progress(f"{name}: measuring time and memory")
+            rows += _measured(name, source, runs, cases[0])
+            golden = read_golden(source)
+            images += bool(golden)
+            offered.append(Offered(name, graph, reference.manifest, card_of(source), golden))
+        path = Path(scratch) / "page" / output.name
+        path.parent.mkdir()
+        write_page_of(offered, path, single_file=single_file)
+        page = Made(path, path)
+        size = page.size / 1e6
+        page.move(output)
+    notes = [f"The page has {size:.1f} MB, with all of its models."]
+    if images:
+        notes.append(f"It holds {plural(images, 'image')} of validation parts (golden cases).")
+    shape = (cases[0].image.shape[0], cases[0].image.shape[1])
+    proof = "the golden cases of each model, or synthetic images where it has none"
+    done = Export(output, proof, tuple(rows), shape, default_threads(), tuple(notes))
+    write_text(output.with_name(f"{output.name}.md"), markdown(done))
+    return done
+
+
+def _by_name(models: Sequence[str | Path]) -> dict[str, Path]:
+    """Files by the names of the models: those of the files, or of the folders for runs.
+
+    Raises:
+        MedsegError: two have the same name, or one is no bundle.
+    """
+    found: dict[str, Path] = {}
+    for model in map(Path, models):
+        name = model.resolve().name if model.is_dir() else model.stem
+        source = find_bundle(model)
+        if source.suffix.lower() != SUFFIX:
+            raise ModelError(
+                source, "a page is made of runs and .medseg files", "Name a run or a .medseg file"
+            )
+        if name in found:
+            raise MedsegError(model, f"another model is called {name}, too", "Rename one")
+        found[name] = source
+    return found
+
+
+def _measured(name: str, source: Path, runs: Path, case: Golden) -> list[Row]:
+    """What PyTorch and the page's graph cost for one image."""
+    threads = default_threads()
+    torch = measure(source, case.image, threads=threads, weights=True)
+    onnx = measure(runs, case.image, threads=threads)
+    size = runs.stat().st_size / 1e6
+    return [
+        Row(f"{name}: PyTorch", source.stat().st_size / 1e6, torch, None),
+        Row(f"{name}: {ENGINES['web']}, fp32", size, onnx, None),
+    ]
 
 
 def _check_options(

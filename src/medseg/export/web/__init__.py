@@ -15,6 +15,7 @@ import io
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -75,25 +76,75 @@ def write_page(
         MedsegError: onnxruntime-web is not there, or nothing can be written.
         ModelError: the model takes images that browsers do not decode.
     """
-    if manifest.preprocessing.channels not in (1, 3):
-        raise ModelError(
-            output,
-            f"the model takes images of {manifest.preprocessing.channels} channels, and picture "
-            "files that a page can read hold 1 or 3",
-            "Use --format onnx",
-        )
-    about = _about({_title(manifest): manifest}, {_title(manifest): card}, remote=False)
-    if golden:
-        about["models"][0]["example"] = _example(golden[0])
+    offered = Offered(_title(manifest), graph, manifest, card, tuple(golden))
+    write_page_of([offered], output, single_file=single_file)
+
+
+@dataclass(frozen=True)
+class Offered:
+    """A model that a page offers.
+
+    Attributes:
+        name: by which tables name it; of one page, all differ.
+        graph: ONNX, by :func:`medseg.export.graph.to_onnx`.
+        manifest: of the same model.
+        card: the model card, Markdown.
+        golden: the first is offered as an example to try.
+    """
+
+    name: str
+    graph: bytes
+    manifest: Manifest
+    card: str = ""
+    golden: tuple[Golden, ...] = ()
+
+
+def write_page_of(models: Sequence[Offered], output: Path, *, single_file: bool) -> None:
+    """Write a page on which one of several models is chosen.
+
+    All of them are in the page: one that fetched the model that is chosen would need permission to
+    ask for files when it already holds images, and this one has none.
+
+    Args:
+        models: at least one; the first is chosen when the page opens.
+        output: as for :func:`write_page`; the graphs lie in ``model.js``, ``model-2.js`` ...
+        single_file: likewise.
+
+    Raises:
+        MedsegError: onnxruntime-web is not there, or nothing can be written.
+        ModelError: a model takes images that browsers do not decode.
+    """
+    for model in models:
+        channels = model.manifest.preprocessing.channels
+        if channels not in (1, 3):
+            raise ModelError(
+                output,
+                f"the model takes images of {channels} channels, and picture files that a page "
+                "can read hold 1 or 3",
+                "Use --format onnx",
+            )
+    about = _about(
+        {model.name: model.manifest for model in models},
+        {model.name: model.card for model in models},
+        remote=False,
+    )
     runtime = {"worker": _pack(_worker(_library())), "wasm": _base64(_vendored(MODULE))}
-    model = {"graph": _pack(graph)}
+    graphs: dict[str, dict[str, str]] = {}
+    for number, (model, told) in enumerate(zip(models, about["models"], strict=True), start=1):
+        suffix = "" if number == 1 else f"-{number}"
+        told["graph"] = f"graph{suffix}"
+        told["example"] = _example(model.golden[0]) if model.golden else None
+        graphs[f"model{suffix}.js"] = {told["graph"]: _pack(model.graph)}
+    packed = {name: text for parts in graphs.values() for name, text in parts.items()}
+    about["parts"] = [*runtime, *packed]
     if single_file:
-        write_text(output, _render(about, inside={**runtime, **model}))
+        write_text(output, _render(about, inside={**runtime, **packed}))
         return
-    about["files"] = dict.fromkeys(runtime, "runtime.js") | dict.fromkeys(model, "model.js")
-    write_text(output / "runtime.js", _as_script(runtime))
-    write_text(output / "model.js", _as_script(model))
-    write_text(output / "index.html", _render(about, beside=("runtime.js", "model.js")))
+    beside = {"runtime.js": runtime, **graphs}
+    about["files"] = {part: file for file, parts in beside.items() for part in parts}
+    for file, parts in beside.items():
+        write_text(output / file, _as_script(parts))
+    write_text(output / "index.html", _render(about, beside=tuple(beside)))
 
 
 def render_page(
@@ -120,7 +171,7 @@ def _about(
     compute = _NONE if remote else "'wasm-unsafe-eval'"
     return {
         "remote": remote,
-        "parts": ["worker"] if remote else ["worker", "wasm", "graph"],
+        "parts": ["worker"],
         "files": {},
         # Added by the script once it has all it needs: from then on not even the page's own
         # files are asked for.
@@ -136,7 +187,7 @@ def _model(name: str, manifest: Manifest, card: str) -> dict[str, Any]:
     rules = manifest.postprocessing
     return {
         "name": name,
-        "title": name,
+        "title": manifest.title or name,
         "channels": manifest.preprocessing.channels,
         "threshold": manifest.threshold if binary else None,
         "maxPixels": limit,
@@ -157,7 +208,7 @@ def _model(name: str, manifest: Manifest, card: str) -> dict[str, Any]:
 
 
 def _title(manifest: Manifest) -> str:
-    return str(manifest.data.get("name") or manifest.system)
+    return manifest.title or str(manifest.data.get("name") or manifest.system)
 
 
 def _facts(manifest: Manifest) -> list[tuple[str, str]]:
@@ -168,13 +219,17 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
     scores = ", ".join(
         f"{name.removeprefix('val_').replace('_', ' ')} {value:.3f}"
         for name, value in manifest.scores.items()
+        if not name.startswith("test_")
     )
+    test = manifest.scores.get("test_dice")
     return [
         ("Trained on", str(data.get("name", "unknown data")) + (f" ({cases})" if cases else "")),
         ("Validation", scores or "none"),
+        *([] if test is None else [("Test", f"dice {test:.3f}")]),
         ("System", f"{manifest.system}, {manifest.parameters:,} parameters"),
         ("Images are resized to", f"{side} x {side} pixels"),
         ("Licence", manifest.licence or "not stated"),
+        *([("Images of", str(data["attribution"]))] if data.get("attribution") else []),
         ("Made by", f"medseg {manifest.medseg}"),
     ]
 

@@ -15,6 +15,7 @@ let visible = []; // of each class
 let threshold = null; // null: the model's own
 let numbered = 0;
 let ready = false;
+let starts = 0; // of models
 let running = 0; // images that are being computed
 
 const isImageName = (name) => IMAGE_NAME.test(name) && !name.startsWith(".");
@@ -31,11 +32,32 @@ async function begin() {
   const parts = await collectParts();
   engine = about.remote ? new RemoteEngine(parts, askForToken) : new LocalEngine(parts);
   chooseModel(about.models[0]);
-  await engine.start(model);
+  await start();
+}
+
+/** Start the chosen model; if another is chosen meanwhile, that one's start counts. */
+async function start() {
+  starts += 1;
+  const mine = starts;
+  ready = false;
+  try {
+    await engine.start(model);
+  } catch (error) {
+    if (mine !== starts) return;
+    throw error;
+  }
+  if (mine !== starts) return;
   ready = true;
-  $("hint").textContent = "The mask of an image is shown here.";
-  if (!items.length) engine.warm();
+  if (!items.length) {
+    $("hint").textContent = "The mask of an image is shown here.";
+    engine.warm();
+  }
   work();
+}
+
+function failed(error) {
+  $("hint").textContent = "The model could not be loaded.";
+  trouble(`${error.message}.`);
 }
 
 /** What the page brings: the worker's text, ONNX Runtime and the graph, packed. */
@@ -63,6 +85,8 @@ function chooseModel(chosen) {
   model = chosen;
   threshold = null;
   visible = model.labels.map(() => true);
+  shown = null; // its classes are another model's
+  for (const item of items) reset(item);
   $("title").textContent = model.title;
   document.title = `${model.title} · medseg`;
   $("subtitle").textContent = `Finds ${model.labels.slice(1).map((label) => label.name).join(", ")}`;
@@ -75,7 +99,6 @@ function chooseModel(chosen) {
   $("example").hidden = !model.example;
   fillFacts();
   fillClasses();
-  for (const item of items) reset(item);
 }
 
 function fillFacts() {
@@ -309,7 +332,7 @@ function show(item, { width, height, pixels, classes }) {
   $("image").getContext("2d").putImageData(new ImageData(data, size.width, size.height), 0, 0);
   drawLayers();
   fillClasses();
-  const own = model.example && item.example && threshold === null;
+  const own = item.exampleOf === model && threshold === null;
   const same = own ? ` ${sameAsExample(classes)}` : "";
   const blind = pixels ? "" : " This browser cannot show the file, so the mask lies on grey.";
   $("timing").textContent = `${number(width)} × ${number(height)} pixels, computed in ${number(item.result.milliseconds)} ms.${blind}${same}`;
@@ -551,7 +574,7 @@ function wire() {
   $("example").addEventListener("click", () => {
     add([{ file: exampleFile(), path: "example.png" }]);
     const item = items[items.length - 1];
-    item.example = true;
+    item.exampleOf = model;
     select(item);
   });
   document.addEventListener("dragover", (event) => {
@@ -603,9 +626,10 @@ function wire() {
   $("models").hidden = about.models.length < 2;
   $("model").addEventListener("change", (event) => {
     chooseModel(about.models.find((each) => each.name === event.target.value));
-    showNothing(items.length ? "Computing …" : "The mask of an image is shown here.");
+    showNothing(items.length ? "Computing …" : "Loading the model …");
     updateCount();
-    work();
+    trouble("");
+    start().catch(failed);
   });
   document.addEventListener("keydown", shortcut);
 }
@@ -641,7 +665,4 @@ function shortcut(event) {
 
 wire();
 showLayers();
-begin().catch((error) => {
-  $("hint").textContent = "The model could not be loaded.";
-  trouble(`${error.message}.`);
-});
+begin().catch(failed);

@@ -1,5 +1,5 @@
 // What computes masks: workers in this page, or the server it came from. Both have
-// - `start(model)`, and `warm()`, which makes the first image quicker;
+// - `start(model)`, also for another model, and `warm()`, which makes the first image quicker;
 // - `width`, the images that they are best given at a time where there are many;
 // - `predict(id, file, model, threshold)`;
 // - `decide(id, file, model, threshold)`, the mask of an image once more at another threshold, or
@@ -26,6 +26,13 @@ class Calls {
     };
   }
 
+  /** Ends the worker; what it was asked for fails. */
+  stop() {
+    this.worker.terminate();
+    for (const { reject } of this.pending.values()) reject(new Error("was not computed: another model was chosen"));
+    this.pending.clear();
+  }
+
   call(name, message) {
     this.number += 1;
     const number = this.number;
@@ -48,13 +55,17 @@ class LocalEngine {
     this.laneOf = new Map(); // of each image, where its probabilities are kept
   }
 
+  /** From now on masks are of `model`, computed by new workers. */
   start(model) {
+    for (const { calls } of this.lanes) calls.stop();
+    this.lanes = [];
+    this.laneOf.clear();
     this.model = model;
     return this.open().ready;
   }
 
   open() {
-    const { worker, wasm, graph } = this.parts;
+    const { worker, wasm, [this.model.graph]: graph } = this.parts;
     const calls = new Calls(worker);
     const lane = { calls, busy: 0, ready: calls.call("start", { wasm, graph, model: this.model }) };
     this.lanes.push(lane);
@@ -80,8 +91,8 @@ class LocalEngine {
     }
   }
 
-  decide(id, file, model, threshold) {
-    return this.laneOf.get(id).calls.call("decide", { id, threshold });
+  async decide(id, file, model, threshold) {
+    return this.laneOf.get(id)?.calls.call("decide", { id, threshold }) ?? null;
   }
 }
 
