@@ -10,11 +10,14 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from medseg.data.augment import AugmentSettings
+from medseg.data.augment3d import Augment3dSettings
 from medseg.errors import RecipeError, nearest
 from medseg.files import write_text
 from medseg.methods import METHODS
 
 Auto = Literal["auto"]
+Millimetres = Annotated[float, Field(ge=1e-3, le=1e3)]
+Voxels = Annotated[int, Field(ge=4, le=4096)]
 
 FREE = ("network.", "method_options.")
 """Beginnings of keys that are checked against a constructor, not listed here."""
@@ -38,6 +41,27 @@ class DataSettings(Section):
     image_size: Auto | Annotated[int, Field(ge=16, le=4096)] = "auto"
     """Height and width, in pixels, to which images are resized for the network; auto takes 256,
     less when all images are smaller, up to 512 when small objects would vanish."""
+    dims: Literal["auto", 2, 3] = "auto"
+    """2: images, and volumes slice by slice; 3: volumes as a whole. auto takes 3 for networks that
+    take nothing else."""
+    slices: str | None = None
+    """Regular expression by which pictures are slices of volumes: in a case id, its first group
+    finds the volume and its second the number of the slice, e.g. `(.+)_slice_(\\d+)`. Slices of a
+    volume then stay on one side of the split."""
+    spacing: Auto | tuple[Millimetres, Millimetres, Millimetres] = "auto"
+    """Distances between slices, rows and columns in mm to which volumes are resampled; auto takes
+    the medians of the training volumes."""
+    patch: Auto | tuple[Voxels, Voxels, Voxels] = "auto"
+    """Slices, rows and columns of the parts of volumes that the network sees; auto goes by the
+    volumes' size and the device."""
+    patches_per_volume: Auto | Annotated[int, Field(ge=1)] = "auto"
+    """Patches of each training volume in an epoch; auto: as many as cover it, at most 8."""
+    foreground_patches: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of the patches that are centred on a structure; the others lie anywhere."""
+    intensity: Literal["auto", "ct", "zscore"] = "auto"
+    """How volumes are normalised: ct clips to the percentiles 0.5 to 99.5 of the structures and
+    scales by their mean and deviation; zscore scales each volume by its own; auto takes ct where
+    the dataset says so or values go down to the HU of air."""
     layout: str = "auto"
     """How the dataset lies on disk (`medseg info DATA`); auto recognises it."""
     channels: Auto | Annotated[int, Field(ge=1, le=64)] = "auto"
@@ -65,6 +89,12 @@ class DataSettings(Section):
         """``image_size`` of a recipe in which nothing is ``auto`` any more."""
         assert isinstance(self.image_size, int)
         return self.image_size
+
+    @property
+    def patch_size(self) -> tuple[int, int, int]:
+        """``patch`` of a recipe in which nothing is ``auto`` any more."""
+        assert self.patch != "auto"
+        return self.patch
 
     @property
     def max_pixels(self) -> int:
@@ -152,6 +182,8 @@ class PredictSettings(Section):
 
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Foreground probability, binary tasks only; other tasks take the most probable class."""
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Share of a patch that the next one covers, too, where a network goes over a volume."""
     keep_largest: bool = False
     """Of each class only the largest component stays; pixels that touch at a corner are one."""
     min_pixels: Annotated[int, Field(ge=0)] = 0
@@ -179,6 +211,7 @@ class Recipe(Section):
     """Of the split, the initial weights, the order of cases and the augmentation."""
     data: DataSettings = DataSettings()
     augment: AugmentSettings = AugmentSettings()
+    augment3d: Augment3dSettings = Augment3dSettings()
     loss: LossSettings = LossSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     train: TrainSettings = TrainSettings()

@@ -128,6 +128,12 @@ def read_mask(
     if files is None:
         return classes
     header = volumes.read_header(files)
+    if len(classes) != header.num_slices:
+        raise DataError(
+            files[0],
+            f"only {len(classes)} of its {header.num_slices} slices have a mask",
+            "Label all slices of a volume, or train with --set data.dims=2",
+        )
     own, wanted = header.slicing, _turned(header, plane)
     return np.ascontiguousarray(wanted.cut(own.join(classes)) if own != wanted else classes)
 
