@@ -34,7 +34,7 @@ from medseg.engine.progress import TrainingProgress, counting_bar
 from medseg.engine.run import Run, free_folder, make_recipe, recipe_of_run
 from medseg.errors import MedsegError, RecipeError, plural
 from medseg.files import write_text
-from medseg.methods.method import Method
+from medseg.methods.method import Method, TrainingData
 from medseg.methods.registry import create_method, method_class
 from medseg.models import create_model, network_class
 from medseg.nn.blocks import count_parameters
@@ -173,6 +173,15 @@ def train(
         processes=processes,
     )
     method = _method(recipe, material)
+    method.prepare(
+        TrainingData(
+            split=material.split,
+            images=material.image_hashes(),
+            num_classes=material.labels.num_classes,
+            mean=rows.mean,
+            std=rows.std,
+        )
+    )
     loop = TrainingLoop(method, recipe, feed, folder=folder, accelerator=accelerator)
     if resume and loop.last.is_file():
         loop.resume()

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 METHODS: Mapping[str, str] = {
+    "distillation": "medseg.methods.distillation:Distillation",
     "supervised": "medseg.methods.supervised:Supervised",
 }
 """By name, ``module:class`` of each way of training; imported only when it is used."""

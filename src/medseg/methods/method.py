@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, NotRequired, TypedDict
 
 import torch
 from torch import Tensor, nn
 
+from medseg.data.case import Split
 from medseg.recipe import OptimizerSettings, Recipe
 
 
@@ -35,6 +37,25 @@ class Batch(TypedDict):
     scribble: NotRequired[Tensor]
     prompts: NotRequired[Any]
     text: NotRequired[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a method may know of the data besides its batches.
+
+    Attributes:
+        split: case id to part.
+        images: case id to a hash of its image.
+        num_classes: logit channels that the data ask for.
+        mean: of each channel, on the scale 0..1, that normalised images are less by.
+        std: of each channel, on the scale 0..1, that they are divided by.
+    """
+
+    split: Mapping[str, Split]
+    images: Mapping[str, str]
+    num_classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 class Method(nn.Module, ABC):
@@ -83,6 +104,13 @@ class Method(nn.Module, ABC):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         return self.training_step(batch)
+
+    def prepare(self, data: TrainingData) -> None:
+        """Called once, before the first step.
+
+        Raises:
+            RecipeError: the method cannot be used with these data.
+        """
 
     def after_step(self) -> None:
         """Called without gradients once the weights have moved, to follow them."""
