@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 
 METHODS: Mapping[str, str] = {
-    "distillation": "medseg.methods.distillation:Distillation",
+    "bcp": "medseg.methods.bcp:BCP",
+    "interactive": "medseg.methods.interactive:Interactive",
+    "reconstruction": "medseg.methods.reconstruction:Reconstruction",
     "supervised": "medseg.methods.supervised:Supervised",
+    "distillation": "medseg.methods.distillation:Distillation",
 }
 """By name, ``module:class`` of each way of training; imported only when it is used."""

@@ -22,6 +22,7 @@ class Batch(TypedDict):
     ``(B, H, W)`` or ``(B, D, H, W)`` uint8 class indices, ``IGNORE`` where nothing is known;
     ``case_id`` names the B cases. The others are there only when they are needed:
 
+    ``key``: of each case in this step, for randomness of a method's own; while training only.
     ``labelled`` ``(B,)`` bool: whose masks are given; the masks of the others are all ``IGNORE``.
     ``group`` ``(B,)`` int64: which group of patients each case belongs to, for fairness.
     ``scribble``, like ``mask``: classes of the few pixels that somebody has drawn on.
@@ -32,6 +33,7 @@ class Batch(TypedDict):
     image: Tensor
     mask: Tensor
     case_id: Sequence[str]
+    key: NotRequired[Sequence[Sequence[int]]]
     labelled: NotRequired[Tensor]
     group: NotRequired[Tensor]
     scribble: NotRequired[Tensor]
@@ -70,6 +72,9 @@ class Method(nn.Module, ABC):
         network: the network used for inference.
         recipe: fully resolved.
         unlabelled: whether it learns from cases without masks; then half of each batch are such.
+        batch_multiple: a process's share of a batch is a multiple of it; 2 at least where half
+            of it are unlabelled.
+        prompted: whether it trains networks that are pointed at what they segment, and no others.
         phases: names of the updates of a step, in their order; each has an optimizer of that
             name. A name may come several times.
         phase: which of ``phases`` :meth:`training_step` is called for; set by the engine, as are
@@ -78,6 +83,8 @@ class Method(nn.Module, ABC):
     """
 
     unlabelled: ClassVar[bool] = False
+    batch_multiple: ClassVar[int] = 1
+    prompted: ClassVar[bool] = False
     phases: ClassVar[tuple[str, ...]] = ("main",)
 
     network: nn.Module

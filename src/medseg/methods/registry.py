@@ -40,6 +40,11 @@ def method_class(name: str) -> type[Method]:
     return build
 
 
+def batch_unit(method: type[Method]) -> int:
+    """What a process's share of a batch must be a multiple of."""
+    return max(method.batch_multiple, 2 if method.unlabelled else 1)
+
+
 def method_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """All options of method ``name``: its defaults, then ``options``.
 
@@ -50,6 +55,26 @@ def method_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return constructor_options(method_class(name), options, name, "method_options", given=_GIVEN)
 
 
+def check_match(network: nn.Module, recipe: Recipe) -> None:
+    """Whether the recipe's method trains networks of the kind of ``network``.
+
+    Raises:
+        RecipeError: it does not.
+    """
+    pointed = bool(getattr(network, "prompts", ()))
+    if pointed == method_class(recipe.method).prompted:
+        return
+    if pointed:
+        raise RecipeError(
+            f"method {recipe.method}", f"{recipe.system} is pointed at what it segments",
+            "Use --set method=interactive",
+        )  # fmt: skip
+    raise RecipeError(
+        f"method {recipe.method}", f"{recipe.system} takes no prompts",
+        "Use a system that does (`medseg systems list`), or another method",
+    )  # fmt: skip
+
+
 def create_method(network: nn.Module, recipe: Recipe) -> Method:
     """The recipe's method, to train ``network``.
 
@@ -57,6 +82,7 @@ def create_method(network: nn.Module, recipe: Recipe) -> Method:
         RecipeError: unknown method, option or option value, or a method that cannot train this
             network.
     """
+    check_match(network, recipe)
     options = method_options(recipe.method, recipe.method_options)
     try:
         return method_class(recipe.method)(network, recipe, **options)

@@ -75,6 +75,18 @@ WIDTHS_OF_SIX = (
     ("widths", [8, 16, 24, 32, 4, 64]),
 )
 SMALL: Mapping[str, Small] = {
+    "bcp": Small(
+        options={"widths": (4, 6, 8), "dropout": (0.0, 0.1, 0.2)},
+        multiple=4,
+        steps=20,
+        refused=(
+            ("widths", []),
+            ("widths", [8]),
+            ("widths", [8, 0, 8, 8, 8]),
+            ("dropout", [0.1]),
+            ("dropout", [0.1, 0.1, 0.1, 0.1, 1.0]),
+        ),
+    ),
     "cmunext": Small(
         options={"widths": (4, 6, 8, 10), "depths": (1, 2, 1, 1), "kernels": (3, 5, 7, 3)},
         multiple=8,
@@ -98,6 +110,13 @@ SMALL: Mapping[str, Small] = {
         options={"widths": (8, 8, 16, 16, 16), "depths": (1, 2, 1, 1)},
         multiple=1,
         refused=(("block", "residuall"), ("widths", []), ("depths", [1, 1, 1, 0])),
+        tracer_warns=True,
+    ),
+    "lightm-unet": Small(
+        options={"width": 8, "depths": (0, 0, 1, 0)},
+        multiple=8,
+        refused=(("width", 0), ("width", 12), ("depths", [1, 2, 2]), ("depths", [1, 2, 2, -1])),
+        steps=20,
         tracer_warns=True,
     ),
     "lv-unet": Small(
