@@ -207,6 +207,12 @@ class Recipe(Section):
     file with one."""
     method_options: dict[str, Any] = Field(default_factory=dict)
     """Options of the method."""
+    init: str = ""
+    """The model whose weights training starts from: a run, a .medseg file or a name of
+    `medseg models list`; empty: random weights."""
+    init_sha256: str = ""
+    """Of those weights, filled in: a run that goes on before its first checkpoint starts from the
+    same."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Of the split, the initial weights, the order of cases and the augmentation."""
     data: DataSettings = DataSettings()

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
-from medseg.errors import ModelError, plural
+from medseg.errors import DataError, ModelError, plural
 from medseg.inference.bundle import SUFFIX, Manifest, find_bundle, read_bundle, shown
 from medseg.models import create_model
+from medseg.recipe import Recipe, apply_settings
+
+if TYPE_CHECKING:
+    from medseg.engine.prepare import Material
 
 _MOST_NAMES = 6
+
+# Names like "head.bias" are alike in any two networks.
+_LEAST = 0.01
 
 
 @dataclass(frozen=True)
@@ -102,6 +110,90 @@ def load_origin(init: str, sha256: str = "") -> Origin:
     return Origin(init, bundle.manifest, weights)
 
 
+def with_origin(values: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
+    """A recipe's ``values`` with the network of the model that training is to start from, where
+    neither they nor the ``settings`` name another system, and with the hash of its weights.
+
+    Args:
+        values: by dotted key.
+        settings: as text, ``"a.b=c"``.
+
+    Raises:
+        ModelError: as of :func:`load_origin`.
+        RecipeError: a setting that is none.
+    """
+    text = apply_settings({}, settings)
+    init = text.get("init", values.get("init"))
+    if not init:
+        return dict(values)
+    manifest = load_origin(str(init)).manifest
+    system = text.get("system", values.get("system", manifest.system))
+    options = manifest.network if system == manifest.system else {}
+    return {
+        **{f"network.{name}": value for name, value in options.items()},
+        **values,
+        "init": str(init),
+        "init_sha256": manifest.weights_sha256,
+        "system": system,
+    }
+
+
+def find_origin(
+    recipe: Recipe, folder: Path, *, resume: bool
+) -> tuple[Origin | None, Mapping[str, Any]]:
+    """The model that a run starts from, and what the run inherits of it.
+
+    A run that goes on from a checkpoint needs the former no more, and knows the latter from its
+    ``data.json``.
+
+    Args:
+        recipe: of the run.
+        folder: likewise.
+        resume: whether it has begun before.
+
+    Raises:
+        ModelError: as of :func:`load_origin`, or the run's memory is damaged.
+    """
+    if not recipe.init:
+        return None, {}
+    memory = folder / "data.json"
+    if resume and memory.is_file() and (folder / "checkpoints" / "last.safetensors").is_file():
+        try:
+            inherited = dict(json.loads(memory.read_text(encoding="utf-8"))["init"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ModelError(
+                memory, f"it is damaged ({error!r})", "Restore it, or start a new run"
+            ) from error
+        return None, inherited
+    origin = load_origin(recipe.init, recipe.init_sha256)
+    return origin, origin.inherited
+
+
+def with_inheritance(material: Material, inherited: Mapping[str, Any], *, allow: bool) -> Material:
+    """The material, knowing what the model that training starts from has seen.
+
+    Args:
+        material: as prepared.
+        inherited: of that model; empty: there is none.
+        allow: let it have seen images of the test part; every report then says so.
+
+    Raises:
+        DataError: it has, and may not.
+    """
+    if not inherited:
+        return material
+    found = replace(material, inherited=inherited)
+    if found.tested_before and not allow:
+        raise DataError(
+            f"--init {inherited['model']}",
+            f"it was trained or chosen on {plural(found.tested_before, 'image')} of the test part, "
+            "so scores would be too good",
+            "Split the data as it was split for that model (--split, --seed), start from another, "
+            "or use --allow-leak: every report then says so",
+        )
+    return found
+
+
 def carry_over(
     network: nn.Module,
     origin: Origin,
@@ -129,7 +221,7 @@ def carry_over(
         classes: names, background first.
 
     Raises:
-        ModelError: nothing fits.
+        ModelError: less than a hundredth fits.
     """
     heads = _heads(network, system, options, in_channels, num_classes)
     before = tuple(label.name for label in origin.manifest.labels)
@@ -153,14 +245,15 @@ def carry_over(
             continue
         state[name] = theirs.to(ours.dtype)
         numbers += ours.numel()
-    if not numbers:
+    total = sum(each.numel() for each in state.values())
+    if numbers < _LEAST * total:
         raise ModelError(
             f"--init {origin.name}",
-            f"nothing of it ({shown(origin.manifest.system)}) fits {system}",
+            f"its weights ({shown(origin.manifest.system)}) do not fit {system}: {numbers:,} of "
+            f"{total:,} numbers have a place",
             "Leave --system and network options out, or name a model of that system",
         )
     network.load_state_dict(state)
-    total = sum(each.numel() for each in state.values())
     return Carried(tuple(whole), tuple(adapted), tuple(fresh), numbers, total)
 
 

@@ -12,7 +12,14 @@ from typing import Any
 
 from medseg.engine.openings import read_openings
 from medseg.errors import DataError, plural
-from medseg.inference.bundle import SUFFIX, Manifest, find_bundle, read_card, read_manifest
+from medseg.inference.bundle import (
+    SUFFIX,
+    Manifest,
+    VolumeInput,
+    find_bundle,
+    read_card,
+    read_manifest,
+)
 
 _UNSTATED = "not stated; ask whoever gave the images"
 NOT_SCORED = (
@@ -114,13 +121,29 @@ def _identity(manifest: Manifest) -> Iterable[str]:
     classes = ", ".join(f"{_word(each.name)} (value {each.value})" for each in manifest.labels)
     yield f"Network: {_word(manifest.system)}, {manifest.parameters:,} parameters"
     yield f"Classes: {classes}"
-    yield (
-        f"Input: {plural(settings.channels, 'channel')}, resized to {settings.image_size} x "
-        f"{settings.image_size} pixels without keeping the aspect ratio"
-    )
+    if manifest.volume is None:
+        yield (
+            f"Input: {plural(settings.channels, 'channel')}, resized to {settings.image_size} x "
+            f"{settings.image_size} pixels without keeping the aspect ratio"
+        )
+    else:
+        yield f"Input: {plural(settings.channels, 'channel')}, {_of_volumes(manifest.volume)}"
     yield f"After the network: {after_the_network(manifest)}"
     yield f"Licence of the model: {_word(manifest.licence) if manifest.licence else 'not stated'}"
     yield f"Made with medseg {_word(manifest.medseg)}; weights SHA-256 `{manifest.weights_sha256}`"
+
+
+def _of_volumes(settings: VolumeInput) -> str:
+    spacing, patch = settings.spacing_mm, " x ".join(map(str, settings.patch))
+    grid = "not resampled" if spacing is None else f"resampled to {_times(spacing)} mm"
+    return (
+        f"volumes in {settings.plane or 'stored'} slices, {grid}, seen {patch} voxels at a time "
+        f"that overlap by {100 * settings.overlap:.0f} %"
+    )
+
+
+def _times(lengths: Iterable[float]) -> str:
+    return " x ".join(f"{length:g}" for length in lengths)
 
 
 def after_the_network(manifest: Manifest) -> str:
@@ -153,6 +176,12 @@ def _data(manifest: Manifest) -> Iterable[str]:
     yield f"Licence of the data: {_word(data.get('licence') or _UNSTATED)}"
     if data.get("attribution"):
         yield f"Attribution: {_word(data['attribution'])}"
+    start = _section(data, "init")
+    if start:
+        licence = start.get("licence") or "no stated licence"
+        yield f"Training started from {_word(start.get('model'))}, under {_word(licence)}"
+        if start.get("attribution"):
+            yield f"Attribution of that model: {_word(start['attribution'])}"
     if data.get("leak"):
         yield f"**{_word(data['leak'])}**"
 
@@ -262,7 +291,12 @@ def _limits(manifest: Manifest) -> Iterable[str]:
         if settings.channels in (1, 3)
         else f"Takes only images of {settings.channels} channels"
     )
-    yield f"Sees {settings.image_size} pixels a side: what is smaller in the resized image is lost"
+    if manifest.volume is None:
+        size = settings.image_size
+        yield f"Sees {size} pixels a side: what is smaller in the resized image is lost"
+    elif manifest.volume.spacing_mm is not None:
+        mm = _times(manifest.volume.spacing_mm)
+        yield f"Sees voxels of {mm} mm: what is smaller is lost"
     yield "Never seen: other devices, places, patients and findings than those in its training data"
 
 
