@@ -11,7 +11,10 @@ from medseg.cli.options import Device, Layout, NetworkOf, Trust
 
 
 def explain(
-    model: Annotated[Path, typer.Argument(help="A run folder or a .medseg file.")],
+    model: Annotated[
+        Path,
+        typer.Argument(help="A run folder, a .medseg file, or a name of `medseg models list`."),
+    ],
     inputs: Annotated[
         list[str] | None,
         typer.Argument(help="Images, folders, dataset folders, 'patterns*.png'."),

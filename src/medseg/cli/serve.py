@@ -10,7 +10,10 @@ import typer
 
 def serve(
     models: Annotated[
-        list[Path], typer.Argument(help="Run folders, .medseg files or exported .onnx files.")
+        list[Path],
+        typer.Argument(
+            help="Run folders, .medseg files, exported .onnx files, or names of `medseg models list`."
+        ),
     ],
     host: Annotated[
         str, typer.Option(help="Where to listen; other than this machine demands a token.")
@@ -45,6 +48,8 @@ def serve(
     **Examples**
 
         medseg serve model.medseg
+
+        medseg serve polyp nuclei
 
         curl -T photo.jpg -X POST http://127.0.0.1:8000/v1/predict -o mask.png
     """

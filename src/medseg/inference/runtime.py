@@ -171,7 +171,7 @@ def load_onnx(path: Path, *, threads: int | None = None) -> OnnxModel:
         raise ModelError(
             path,
             "it holds weights for PyTorch and no graph for ONNX Runtime",
-            "Add one where it was trained, `medseg export RUN --format onnx -o model.medseg`, or "
+            "Add one where PyTorch is, `medseg export MODEL --format onnx -o model.medseg`, or "
             "pip install 'medseg[train]'",
         )
     manifest, inner = read_manifest(path), manifest_of_graph(path, stored)
