@@ -12,7 +12,7 @@ def serve(
     models: Annotated[
         list[Path],
         typer.Argument(
-            help="Run folders, .medseg files, exported .onnx files, or names of `medseg models list`."
+            help="Run folders, .medseg files, exported .onnx files, names of `medseg models list`."
         ),
     ],
     host: Annotated[
