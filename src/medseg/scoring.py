@@ -22,6 +22,7 @@ from medseg.engine.openings import Opening, log_opening, read_openings
 from medseg.errors import DataError, MedsegError, ModelError
 from medseg.inference.bundle import SUFFIX, Manifest, find_bundle, read_manifest
 from medseg.inference.files import PredictOptions, predict_images
+from medseg.inference.limit import as_bytes
 from medseg.inference.predictor import load
 from medseg.metrics.conventions import convention_named
 from medseg.metrics.evaluation import Evaluation
@@ -72,6 +73,7 @@ def evaluate(
     empty_policy: EmptyPolicy = "one",
     device: str = "auto",
     tta: bool = False,
+    max_ram: str | int | None = None,
     system: str | None = None,
     metrics: Sequence[str] = DEFAULT_METRICS,
     tolerance: float = DEFAULT_TOLERANCE,
@@ -98,6 +100,8 @@ def evaluate(
             or ``skip`` it in the mean.
         device: for a model: where to compute.
         tta: for a model: average over flips.
+        max_ram: for a model of volumes: what the process may hold in memory while it predicts,
+            in bytes or as ``"2GB"``; scoring comes after that.
         system: for a model whose network came from a Python file: that file.
         metrics: names of :data:`medseg.metrics.panel.METRICS`; Dice is always among them.
         tolerance: of the surface Dice, in mm, or in pixels where the spacing is not known.
@@ -113,6 +117,7 @@ def evaluate(
     Raises:
         MedsegError: anything the user can mend.
     """
+    limit = as_bytes(max_ram)
     # Said before an hour of predictions rather than after it.
     metrics, rules = metrics_named(metrics), convention_named(convention)
     if not 0 <= tolerance < math.inf:
@@ -135,7 +140,10 @@ def evaluate(
             raise MedsegError(
                 f"--part {part}", "a folder of masks has no parts", "Give a run instead of masks"
             )
-        for option, given in (("--masks", masks), ("--tta", tta), ("--system", system)):
+        of_models = {
+            "--masks": masks, "--tta": tta, "--max-ram": max_ram, "--system": system,
+        }  # fmt: skip
+        for option, given in of_models.items():
             if given:
                 raise MedsegError(
                     option, "it is for a model, and these are masks", "Leave it out, or give a run"
@@ -165,7 +173,9 @@ def evaluate(
             {case.id: case.image for case in chosen.cases},
             folder,
             options=PredictOptions(
-                tta=tta, probabilities=any(rules.needs_probability(name) for name in metrics)
+                tta=tta,
+                probabilities=any(rules.needs_probability(name) for name in metrics),
+                max_ram=limit,
             ),
             # Masks that are there may be those of other images of the same names.
             overwrite=True,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from medseg.cli.options import Device, Layout, NetworkOf
+from medseg.cli.options import Device, Layout, MaxRam, NetworkOf
 
 
 class WhichPart(StrEnum):
@@ -111,6 +111,7 @@ def evaluate(
         ),
     ] = None,
     tta: Annotated[bool, typer.Option("--tta", help="For a model: average over flips.")] = False,
+    max_ram: MaxRam = None,
     layout: Layout = "auto",
     group_pattern: Annotated[
         str | None,
@@ -177,6 +178,7 @@ def evaluate(
             group_pattern=group_pattern,
             masks=masks,
             tta=tta,
+            max_ram=max_ram,
             device=device,
             system=system,
             empty_policy=empty_policy.value,

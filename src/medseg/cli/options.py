@@ -18,6 +18,14 @@ NetworkOf = Annotated[
         "--system", help="Network of a .pth file, or the .py file a bundle was made with."
     ),
 ]
+MaxRam = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="For a model of volumes: what the program may hold in memory while it predicts, "
+        "e.g. 2GB; the masks stay the same [what is free].",
+    ),
+]
 Layout = Annotated[
     str,
     typer.Option(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medseg.cli.options import Device, Layout, NetworkOf, Trust
+from medseg.cli.options import Device, Layout, MaxRam, NetworkOf, Trust
 
 
 def predict(
@@ -28,6 +28,7 @@ def predict(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Make masks again that are already there.")
     ] = False,
+    max_ram: MaxRam = None,
     layout: Layout = "auto",
     engine: Annotated[
         str,
@@ -41,6 +42,8 @@ def predict(
 ) -> None:
     """Write a mask per image, in the image's own size, with the training masks' values.
 
+    The mask of a volume lies on the volume's own grid.
+
     Images already predicted are skipped. Unreadable ones are listed at the end; the exit code is
     then 1.
 
@@ -51,6 +54,8 @@ def predict(
         medseg predict runs/first/model.medseg photos/ -o masks --overlay
 
         medseg predict model.onnx photos/ -o masks
+
+        medseg predict runs/organs scan.nii.gz -o masks --max-ram 4GB
     """
     from typing import cast
 
@@ -59,8 +64,10 @@ def predict(
     from medseg.engine.progress import counting_bar
     from medseg.errors import plural
     from medseg.inference.files import PredictOptions, predict_files
+    from medseg.inference.limit import as_bytes
     from medseg.inference.predictor import Engine, load
 
+    limit = as_bytes(max_ram)
     loaded = load(model, device=device, trust=trust, system=system, engine=cast(Engine, engine))
     with counting_bar(Console(stderr=True)) as bar:
         task = bar.add_task("predicting", total=None)
@@ -68,7 +75,9 @@ def predict(
             loaded,
             inputs,
             output,
-            options=PredictOptions(tta=tta, overlay=overlay, probabilities=probabilities),
+            options=PredictOptions(
+                tta=tta, overlay=overlay, probabilities=probabilities, max_ram=limit
+            ),
             layout=layout,
             overwrite=overwrite,
             progress=lambda done, total: bar.update(task, completed=done, total=total),

@@ -87,7 +87,7 @@ def forecast_memory(
     # Autocast does not know the meta device; weights of the lower precision give activations of
     # it, and stand for the copies of the weights that autocast makes.
     method.to(_DTYPES[precision]).train()
-    counter = _LiveBytes([*method.parameters(), *method.buffers()])
+    counter = LiveBytes([*method.parameters(), *method.buffers()])
     with counter:
         image = torch.empty(batch_size, channels, image_size, image_size, device="meta")
         image = image.contiguous(memory_format=torch.channels_last)
@@ -120,7 +120,7 @@ def _bytes(modules: Sequence[torch.nn.Module]) -> int:
     return sum(t.nbytes for module in modules for t in [*module.parameters(), *module.buffers()])
 
 
-class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of the storages that operations make, until they are freed."""
 
     def __init__(self, present: Sequence[Tensor]) -> None:

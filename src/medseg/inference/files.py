@@ -54,6 +54,8 @@ class PredictOptions:
     tta: bool = False
     overlay: bool = False
     probabilities: bool = False
+    max_ram: int | None = None
+    """Bytes that the process may hold while it predicts; of models of volumes only."""
 
 
 @dataclass
@@ -322,6 +324,12 @@ def predict_images(
             "is a volume, and the model's masks hold colours, which no volume does",
             "Train with masks of class values",
         )
+    if options.max_ram is not None and model.manifest.volume is None:
+        raise MedsegError(
+            "--max-ram",
+            "it is for models of volumes, and this one takes pictures",
+            "Leave it out: pictures are predicted one by one",
+        )
     _protect_what_is_there(folder, images, options)
     _claim(folder, model, options, overwrite)
     report = PredictionReport()
@@ -429,9 +437,10 @@ def _predict_volumes(
     """:func:`predict_images` with a model of volumes: one after the other, so that one is in
     memory at a time."""
     from medseg.inference.volumes.geometry import as_shown, write_classes
-    from medseg.inference.volumes.model import VolumeModel
+    from medseg.inference.volumes.model import VolumeModel, VolumeOptions
 
     assert isinstance(model, VolumeModel)
+    how = VolumeOptions(options.tta, options.probabilities, options.max_ram, options.overlay)
     for image in images:
         count = len(image.parts)
 
@@ -440,12 +449,7 @@ def _predict_volumes(
                 progress(done + slices * count // of, total)
 
         try:
-            found = model.predict_source(
-                image.source,
-                tta=options.tta,
-                with_probabilities=options.probabilities,
-                progress=advance,
-            )
+            found = model.predict_source(image.source, how, progress=advance)
             files = image.volume
             assert files is not None
             shown = as_shown(found.classes, files, model.settings.plane)

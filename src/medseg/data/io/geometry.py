@@ -34,6 +34,7 @@ class Header:
         channels: the size of a fourth axis; None without one.
         colour: whether a voxel is red, green and blue.
         patient: who it shows, where the files say so.
+        decoding: bytes that a voxel takes while it is decoded, at most.
     """
 
     files: tuple[Path, ...]
@@ -42,6 +43,7 @@ class Header:
     channels: int | None = None
     colour: bool = False
     patient: str | None = None
+    decoding: int = 16
 
     @property
     def slicing(self) -> Slicing:
@@ -166,6 +168,7 @@ def make_header(
     channels: int | None = None,
     colour: bool = False,
     patient: str | None = None,
+    decoding: int = 16,
 ) -> Header:
     """A header that can be trusted.
 
@@ -190,7 +193,7 @@ def make_header(
                 "its affine is singular or not finite, so its voxels have no place",
                 "Correct the spacing and the orientation in its header",
             )
-    return Header(files, (size[0], size[1], size[2]), affine, channels, colour, patient)
+    return Header(files, (size[0], size[1], size[2]), affine, channels, colour, patient, decoding)
 
 
 def _invertible(axes: NDArray[np.float64]) -> bool:

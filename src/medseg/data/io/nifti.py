@@ -109,7 +109,17 @@ def _header(files: tuple[Path, ...], image: Any) -> Header:
     if colour and len(shape) == 4:
         raise DataError(files[0], "is a series of colour volumes", "Save one volume a file")
     channels = shape[3] if len(shape) == 4 else None
-    return make_header(files, tuple(shape[:3]), image.affine, channels=channels, colour=colour)
+    # Scaled values are computed in float64, and twice.
+    scaled = (image.dataobj.slope, image.dataobj.inter) != (1, 0)
+    decoding = image.get_data_dtype().itemsize + (16 if scaled else 0)
+    return make_header(
+        files,
+        tuple(shape[:3]),
+        image.affine,
+        channels=channels,
+        colour=colour,
+        decoding=decoding,
+    )
 
 
 def _check_complete(path: Path, image: Any) -> None:

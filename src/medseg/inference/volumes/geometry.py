@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from medseg.data.case import LabelMap
 from medseg.data.io.geometry import Header, Slicing, slicing
 from medseg.data.io.volume import read_header, write_mask_like
 from medseg.data.labels import decode_mask
+from medseg.data.slices import volume_of
 from medseg.data.source import Source
 from medseg.data.volumes.normalise import Normalisation
 from medseg.data.volumes.read import Grid, grid_of, read_image
@@ -21,7 +23,6 @@ from medseg.data.volumes.resample import (
     Triple,
     axis_apart,
     nearest_places,
-    resample_image,
     resampled_shape,
 )
 from medseg.errors import DataError
@@ -32,6 +33,30 @@ T = TypeVar("T", bound=np.generic)
 # Output slices of a spline at a time, and input slices around those it needs: beyond them the
 # spline's own reach has fallen below float32's last digit.
 _CHUNK, _HALO = 16, 14
+
+# What SciPy adds to each axis before a spline.
+_PADDED = 24
+
+
+def reading_bytes(source: Source, grid: Grid, shape: Shape, channels: int) -> int:
+    """Bytes that :func:`read_for_network` takes at its peak, at most.
+
+    Args:
+        source: of the volume.
+        grid: its own.
+        shape: the network's.
+        channels: of the network's input.
+    """
+    files = volume_of(source)
+    decoding = channels if files is None else read_header(files).decoding
+    stored, wanted = prod(grid.shape), prod(shape)
+    # Where there are several channels, they are put together, and turned.
+    reading = stored * (decoding + 4 * (1 if channels == 1 else 3 * channels))
+    if shape == grid.shape:
+        return reading
+    rows = _CHUNK * grid.shape[0] / shape[0] + 2 * _HALO + _PADDED
+    spline = 20 * rows * (grid.shape[1] + _PADDED) * (grid.shape[2] + _PADDED)
+    return max(reading, 4 * channels * (stored + wanted) + round(spline))
 
 
 def network_shape(grid: Grid, settings: VolumeInput, where: object) -> Shape:
@@ -126,7 +151,15 @@ def write_classes(
     Raises:
         MedsegError: the folder cannot be written.
     """
-    write_mask_like(path, decode_mask(shown, labels), files)
+    values: NDArray[np.unsignedinteger[Any]] | None = None
+    # Slice by slice: looking values up takes eight bytes a voxel.
+    for index, plane in enumerate(shown):
+        decoded = decode_mask(plane, labels)
+        if values is None:
+            values = np.empty(shown.shape, decoded.dtype)
+        values[index] = decoded
+    assert values is not None
+    write_mask_like(path, values, files)
 
 
 def _spline(channel: NDArray[np.float32], scale: Normalisation, into: NDArray[np.float32]) -> None:
@@ -150,14 +183,19 @@ def _spline_apart(
     channel: NDArray[np.float32], scale: Normalisation, into: NDArray[np.float32], apart: int
 ) -> None:
     """The nearest place along the axis ``apart``, a cubic spline along the other two."""
+    from scipy import ndimage
+
     source, target = np.moveaxis(channel, apart, 0), np.moveaxis(into, apart, 0)
+    factors = [new / old for new, old in zip(target.shape[1:], source.shape[1:], strict=True)]
     places = nearest_places(len(source), len(target)).tolist()
     for index, place in enumerate(places):
         if index and place == places[index - 1]:
             target[index] = target[index - 1]
             continue
-        picture = scale(source[place])[None, None]
-        target[index] = resample_image(picture, (1, *target[index].shape), apart=0)[0, 0]
+        picture = scale(source[place])
+        if set(factors) != {1}:
+            picture = ndimage.zoom(picture, factors, order=3, mode="nearest", grid_mode=True)
+        target[index] = picture
 
 
 def _range(channel: NDArray[np.float32], scale: Normalisation) -> tuple[np.float32, np.float32]:
