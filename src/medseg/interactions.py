@@ -157,7 +157,8 @@ class Interactions:
         figure = Figure(figsize=(5.2, 3.4), layout="constrained")
         axes = figure.subplots()
         numbers, means = range(1, self.count + 1), self.means()
-        axes.plot(numbers, [mean.mean for mean in means], "o-", color="#0072b2", markersize=4)
+        middle = np.array([mean.mean for mean in means], np.float64)
+        axes.plot(numbers, middle, "o-", color="#0072b2", markersize=4)
         bounds = [(mean.low, mean.high) for mean in means if mean.low is not None]
         if len(bounds) == self.count:
             low, high = zip(*bounds, strict=True)

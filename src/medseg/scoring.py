@@ -23,7 +23,7 @@ from medseg.errors import DataError, MedsegError, ModelError
 from medseg.inference.bundle import SUFFIX, Manifest, find_bundle, read_manifest
 from medseg.inference.files import PredictOptions, predict_images
 from medseg.inference.limit import as_bytes
-from medseg.inference.predictor import load
+from medseg.inference.predictor import load, prompts_refused
 from medseg.metrics.conventions import convention_named
 from medseg.metrics.evaluation import Evaluation
 from medseg.metrics.folders import evaluate_folders
@@ -167,6 +167,8 @@ def evaluate(
     chosen = choose_cases(truth, predictions, part, layout=layout)
     with ExitStack() as scratch:
         folder = Path(masks or scratch.enter_context(tempfile.TemporaryDirectory()))
+        if read_manifest(find_bundle(predictions)).prompts:
+            raise prompts_refused(predictions)
         model = load(predictions, device=device, system=system)
         predict_images(
             model,
@@ -213,15 +215,31 @@ def evaluate(
             truth=described(truth) + (f" ({chosen.part} part)" if chosen.part != "all" else ""),
             predictions=str(named),
         )
-        note = [_leak(model.manifest, predictions, chosen), _note(chosen)]
-        if chosen.test:
-            opened, warning = _open_test(predictions, model.manifest, evaluation.truth, chosen.test)
-            evaluation = replace(evaluation, test_openings=opened)
-            note.append(warning)
-        evaluation = replace(evaluation, note=" ".join(filter(None, note)))
+        opened, note = log_scoring(predictions, model.manifest, evaluation.truth, chosen)
+        evaluation = replace(evaluation, test_openings=opened, note=note)
         # A report drawn from the evaluation still reads the masks.
         weakref.finalize(evaluation, scratch.pop_all().close)
     return evaluation
+
+
+def log_scoring(model: Path, manifest: Manifest, scored: str, chosen: Chosen) -> tuple[int, str]:
+    """Log in the run that test cases were looked at.
+
+    Args:
+        model: a run or bundle.
+        manifest: its.
+        scored: what was looked at, in words.
+        chosen: the cases.
+
+    Returns:
+        How often the run's test part has been looked at, 0 where it was not now; and what to know
+        before believing the scores.
+    """
+    note, opened = [_leak(manifest, model, chosen), _note(chosen)], 0
+    if chosen.test:
+        opened, warning = _open_test(model, manifest, scored, chosen.test)
+        note.append(warning)
+    return opened, " ".join(filter(None, note))
 
 
 def _doubts(truth: Path, evaluation: Evaluation) -> str:

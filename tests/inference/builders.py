@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save
 
 from medseg.inference.bundle import Manifest, Preprocessing, StoredLabel, write_bundle
+from medseg.inference.promptable import PromptableModel
 from medseg.models import create_model
 from medseg.nn.blocks import count_parameters
 
@@ -62,3 +63,29 @@ def bundle(path: Path, *args: Any, **options: Any) -> Path:
     """Write a bundle with :func:`manifest_and_weights`."""
     write_bundle(path, *manifest_and_weights(*args, **options))
     return path
+
+
+def promptable(size: int = 32) -> PromptableModel:
+    """A network with random weights that answers a click with about half of the image."""
+    torch.manual_seed(0)
+    options = {"widths": [6, 6]}
+    network = create_model("scribbleprompt", in_channels=1, num_classes=1, **options).eval()
+    with torch.no_grad():
+        for weights in network.parameters():
+            weights.mul_(3 if weights.ndim > 1 else 1)
+        logits = network(torch.randn(1, 1, size, size))
+        network.get_parameter("final_conv.conv.0.bias").sub_(logits.median())
+    manifest = Manifest(
+        system="scribbleprompt",
+        network=options,
+        num_classes=1,
+        labels=(StoredLabel(name="background", value=0), StoredLabel(name="organ", value=255)),
+        preprocessing=Preprocessing(image_size=size, channels=1, mean=(0.5,), std=(0.25,)),
+        prompts=("point", "box", "scribble", "mask"),
+        recipe={},
+        data={"name": "noise"},
+        scores={},
+        parameters=count_parameters(network),
+        weights_sha256="",
+    )
+    return PromptableModel(manifest, network, device="cpu")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -32,6 +32,14 @@ class Whose(StrEnum):
     PRANET = "pranet"
 
 
+class Pointing(StrEnum):
+    """`medseg.interactions.Way` as a command-line choice."""
+
+    POINT = "point"
+    BOX = "box"
+    SCRIBBLE = "scribble"
+
+
 class Policy(StrEnum):
     """`medseg.metrics.overlap.EmptyPolicy` as a command-line choice."""
 
@@ -48,8 +56,8 @@ def evaluate(
     predictions: Annotated[
         Path,
         typer.Argument(
-            help="A folder of predicted masks, named like the images or true masks; or a run or "
-            ".medseg file, which then predicts TRUTH first."
+            help="A folder of predicted masks, named like the images or true masks; or a run, a "
+            ".medseg file or a name of `medseg models list`, which then predicts TRUTH first."
         ),
     ],
     output: Annotated[
@@ -112,6 +120,16 @@ def evaluate(
     ] = None,
     tta: Annotated[bool, typer.Option("--tta", help="For a model: average over flips.")] = False,
     max_ram: MaxRam = None,
+    interactions: Annotated[
+        int | None,
+        typer.Option(
+            help="For a model that takes prompts: let a simulated person point so many times at "
+            "each structure, and score every answer; -o then takes .csv, .json, .svg or .png."
+        ),
+    ] = None,
+    by: Annotated[
+        Pointing, typer.Option(help="With --interactions: how the person points; box once.")
+    ] = Pointing.POINT,
     layout: Layout = "auto",
     group_pattern: Annotated[
         str | None,
@@ -148,6 +166,8 @@ def evaluate(
         medseg evaluate other_hospital runs/first -o elsewhere.html
 
         medseg evaluate numbered_nuclei predictions --instances
+
+        medseg evaluate data runs/clicks --interactions 10 -o clicks.csv -o clicks.svg
     """
     from rich.console import Console
 
@@ -158,6 +178,30 @@ def evaluate(
     from medseg.scoring import evaluate as score
     from medseg.scoring import is_model
 
+    if interactions is not None:
+        _refuse(
+            metrics=metrics is not None, masks=masks is not None, tta=tta,
+            explain=explain is not None,
+            instances=instances, max_ram=max_ram is not None, workers=workers is not None,
+            empty_policy=empty_policy is not Policy.ONE, convention=convention is not Whose.DEFAULT,
+            tolerance=tolerance != 2.0,
+        )  # fmt: skip
+        _interact(
+            output or [],
+            truth=truth,
+            model=predictions,
+            interactions=interactions,
+            way=by.value,
+            part=part.value,
+            layout=layout,
+            group_pattern=group_pattern,
+            device=device,
+            system=system,
+            seed=seed,
+        )
+        return
+    if by is not Pointing.POINT:
+        raise MedsegError(f"--by {by.value}", "it is for --interactions", "Add --interactions 10")
     for path in output or []:
         if path.suffix.lower() not in REPORT_SUFFIXES:
             raise MedsegError(
@@ -209,6 +253,55 @@ def evaluate(
             )
     for path in output or []:
         result.save(path, explained=explained if path in pages else ())
+        console.print(f"Wrote {path}", markup=False, highlight=False)
+
+
+def _refuse(**given: bool) -> None:
+    """Refuse what scores of masks alone know."""
+    from medseg.errors import MedsegError
+
+    for name, there in given.items():
+        if there:
+            raise MedsegError(
+                f"--{name.replace('_', '-')}", "with --interactions there is Dice alone",
+                "Leave one of them out",
+            )  # fmt: skip
+
+
+def _interact(output: list[Path], **options: Any) -> None:
+    """Measure, print and write Dice over interactions."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from medseg.engine.progress import counting_bar
+    from medseg.interactions import REACHED, check_suffix, measure_interactions
+
+    for path in output:
+        check_suffix(path)
+    with counting_bar(Console(stderr=True)) as bar:
+        task = bar.add_task("interacting", total=None)
+        found = measure_interactions(
+            **options,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    table = Table("interactions", "Dice", "95 % interval", title=found.truth, title_justify="left")
+    for n, mean in enumerate(found.means(), 1):
+        assert mean.mean is not None
+        interval = "" if mean.low is None else f"{mean.low:.4f} to {mean.high:.4f}"
+        table.add_row(str(n), f"{mean.mean:.4f}", interval)
+    console = Console()
+    console.print(table)
+    for dice in REACHED:
+        needed, never = found.needed(dice)
+        console.print(
+            f"Dice {dice}: {needed:.2f} interactions on average; {never} of "
+            f"{len(found.courses)} structures do not reach it and count as {found.count + 1}",
+            highlight=False,
+        )
+    if found.note:
+        console.print(found.note, markup=False, highlight=False)
+    for path in output:
+        found.save(path)
         console.print(f"Wrote {path}", markup=False, highlight=False)
 
 

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from medseg.cli.options import Device, Layout, MaxRam, NetworkOf, Trust
 
+if TYPE_CHECKING:
+    from medseg.data.prompts import Prompts
+    from medseg.inference.predictor import Predictor
+
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="A run folder, a .medseg or an .onnx file.")],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            help="A run folder, a .medseg or an .onnx file, or a name of `medseg models list`."
+        ),
+    ],
     inputs: Annotated[
         list[str], typer.Argument(help="Images, folders, dataset folders, 'patterns*.png'.")
     ],
@@ -28,6 +37,28 @@ def predict(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Make masks again that are already there.")
     ] = False,
+    point: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A pixel of what is wanted, or with - of what is not. May be repeated, as may "
+            "--box and --scribble; for models that take prompts, and one image.",
+            metavar="X,Y[,+|-]",
+        ),
+    ] = None,
+    box: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Around what is wanted: left, top, and one past right and bottom.",
+            metavar="X0,Y0,X1,Y1",
+        ),
+    ] = None,
+    scribble: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A picture of the image's size with strokes, on black: white or green on what is "
+            "wanted, red beside it."
+        ),
+    ] = None,
     max_ram: MaxRam = None,
     layout: Layout = "auto",
     engine: Annotated[
@@ -55,7 +86,11 @@ def predict(
 
         medseg predict model.onnx photos/ -o masks
 
+        medseg predict polyp photo.jpg -o masks
+
         medseg predict runs/organs scan.nii.gz -o masks --max-ram 4GB
+
+        medseg predict runs/clicks scan.png -o masks --box 30,20,90,75 --point 60,50 --point 35,70,-
     """
     from typing import cast
 
@@ -68,7 +103,10 @@ def predict(
     from medseg.inference.predictor import Engine, load
 
     limit = as_bytes(max_ram)
+    prompts = _prompts(point or [], box or [], scribble or [])
     loaded = load(model, device=device, trust=trust, system=system, engine=cast(Engine, engine))
+    if prompts:
+        loaded = _pointed(loaded, prompts, inputs, layout)
     with counting_bar(Console(stderr=True)) as bar:
         task = bar.add_task("predicting", total=None)
         report = predict_files(
@@ -88,3 +126,44 @@ def predict(
         typer.secho(f"not predicted: {path}: {reason}", fg=typer.colors.RED, err=True)
     if report.failed:
         raise typer.Exit(1)
+
+
+def _prompts(points: list[str], boxes: list[str], scribbles: list[Path]) -> Prompts:
+    from medseg.data.prompts import Prompts, parse_box, parse_point, read_scribbles
+    from medseg.errors import DataError
+
+    prompts = Prompts(points=tuple(map(parse_point, points)), boxes=tuple(map(parse_box, boxes)))
+    for path in scribbles:
+        drawn = read_scribbles(path)
+        before = prompts.scribbles
+        if before is not None and before.shape != drawn.shape:
+            raise DataError(
+                path, "it has another size than the scribbles before", "Draw on the same image"
+            )
+        prompts += Prompts(scribbles=drawn)
+    return prompts
+
+
+def _pointed(model: Predictor, prompts: Prompts, inputs: list[str], layout: str) -> Predictor:
+    """The model, pointed at something in the one image of ``inputs``.
+
+    Raises:
+        MedsegError: there are several images, or it takes no such prompts.
+    """
+    from medseg.errors import MedsegError, ModelError, plural
+    from medseg.inference.files import find_inputs
+    from medseg.inference.promptable import PromptableModel
+
+    if not isinstance(model, PromptableModel):
+        raise ModelError(
+            model.manifest.system, "it takes no prompts: it segments all that it knows",
+            "Leave --point, --box and --scribble out",
+        )  # fmt: skip
+    found = find_inputs(inputs, layout=layout, channels=model.manifest.preprocessing.channels)
+    if len(found) > 1:
+        raise MedsegError(
+            "--point, --box and --scribble",
+            f"they point into one image, and there are {plural(len(found), 'image')}",
+            "Predict them one by one",
+        )
+    return model.pointed(prompts)

@@ -35,17 +35,16 @@ class Simulation:
 
     Attributes:
         kinds: of prompts to begin with; every non-empty set of them is as likely.
-        jitter: each edge of a box lies up to this many pixels, exclusive, outside the mask.
+        jitter: each edge of a box lies less than this outside the mask, as a share of the image's
+            longer side; 20 pixels in the paper's images.
         positive: fewest and most clicks, and strokes, on the structure at first.
         negative: fewest and most beside it at first.
         corrections: fewest and most clicks or strokes of a correction.
-        as_released: as in the authors' code, where every box begins in the image's corner, and
-            clicks near the border of an error are drawn from a map in which what is missing and
-            what is too much differ in sign.
+        as_released: every box begins in the image's corner, as in the authors' code.
     """
 
     kinds: tuple[Simulated, ...] = ("box", "point", "scribble")
-    jitter: int = 20
+    jitter: float = 20 / 128
     positive: tuple[int, int] = (1, 3)
     negative: tuple[int, int] = (0, 3)
     corrections: tuple[int, int] = (1, 3)
@@ -70,7 +69,8 @@ class Simulation:
         chosen = sets[random.integers(len(sets))]
         prompts = Prompts()
         if "box" in chosen and mask.any():
-            box = simulated_box(mask, random, jitter=self.jitter, from_corner=self.as_released)
+            jitter = round(self.jitter * max(mask.shape))
+            box = simulated_box(mask, random, jitter=jitter, from_corner=self.as_released)
             prompts += Prompts(boxes=(box,))
         if "scribble" in chosen:
             drawn = [
@@ -120,8 +120,6 @@ class Simulation:
             )
         make = (random_clicks, centre_clicks, border_clicks)[int(random.integers(3))]
         error = missing.astype(np.float32) - excess.astype(np.float32)
-        if make is border_clicks and not self.as_released:
-            error = np.abs(error)
         places = make(error, count, random)
         return Prompts(points=tuple(Point(x, y, bool(mask[y, x])) for x, y in places))
 
@@ -217,15 +215,17 @@ def centre_clicks(region: Values, count: int, random: np.random.Generator) -> li
 def border_clicks(region: Values, count: int, random: np.random.Generator) -> list[tuple[int, int]]:
     """Pixels (x, y) in a band along the border of the region, of random width and depth.
 
-    The band lies between two random levels of the blurred outside; clicks keep 8 pixels apart.
+    The band lies between two random levels of the blurred outside; clicks keep 8 pixels apart. In
+    a region too small for a band they lie anywhere.
     """
     if not region.any():
         return []
-    outside = _levels(region, random)
-    low, high = outside.min(), (region * outside).max()
-    levels = np.sort(random.uniform(low, max(low, high), 2))
-    band = (levels[0] <= outside) & (outside < levels[1])
-    return random_clicks(band.astype(np.float32), count, random, separation=BORDER_SEPARATION)
+    inside = np.abs(region)
+    outside = _levels(inside, random)
+    levels = np.sort(random.uniform(outside.min(), outside[inside > 0].max(), 2))
+    band = inside * ((levels[0] <= outside) & (outside < levels[1]))
+    chosen = band if band.any() else inside
+    return random_clicks(chosen, count, random, separation=BORDER_SEPARATION)
 
 
 def random_scribble(region: Region, count: int, random: np.random.Generator) -> Values:

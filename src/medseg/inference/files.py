@@ -316,6 +316,7 @@ def predict_images(
     progress: Callable[[int, int], None] | None = None,
 ) -> PredictionReport:
     """:func:`predict_files` for images whose masks' names are already known."""
+    model.check_ready()
     folder = Path(output)
     images = _images(found)
     if model.labels.rgb and any(image.volume for image in images):
@@ -336,7 +337,9 @@ def predict_images(
     todo = [
         image
         for image in images
-        if overwrite or not all(p.is_file() for p in _outputs(folder, image, options))
+        if overwrite
+        or not model.fixed_by_image
+        or not all(p.is_file() for p in _outputs(folder, image, options))
     ]
     report.skipped = len(images) - len(todo)
     total = sum(len(image.parts) for image in images)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,8 @@ from medseg.inference.predictor import (
 )
 from medseg.inference.volumes.model import VolumeModel
 from medseg.losses.region import probabilities
-from medseg.models import create_model, network_options
+from medseg.models import create_model, network_class, network_options
+from medseg.nn.published import Published
 
 HALVES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl")
@@ -182,11 +183,7 @@ def load_model(
     network = _restore(source, bundle, system)
     if manifest.volume is not None:
         return VolumeModel(manifest, network, device=device, precision=precision)
-    if manifest.prompts:
-        from medseg.inference.promptable import PromptableModel
-
-        return PromptableModel(manifest, network, device=device, precision=precision)
-    return Model(manifest, network, device=device, precision=precision)
+    return _model_of(manifest)(manifest, network, device=device, precision=precision)
 
 
 def _restore(source: Path, bundle: Bundle, system: str | None) -> nn.Module:
@@ -240,33 +237,38 @@ def _load_pickle(
 def _from_state_dict(
     source: Path, weights: dict[str, Tensor], *, device: str, precision: str, system: str
 ) -> Model:
-    """A model around bare weights: 256 px, images scaled to -1..1, classes valued 0, 1, 2 ...
-
-    The channels of the first convolution and of the last layer tell the images' channels and the
-    number of classes.
-    """
-    kernels = [w for w in weights.values() if w.ndim == 4]
-    if not kernels or kernels[0].shape[1] not in (1, 3):
-        raise ModelError(source, "its first layer takes neither 1 nor 3 channels", "Check --system")
-    channels, classes = kernels[0].shape[1], kernels[-1].shape[0]
-    network = create_model(system, in_channels=channels, num_classes=classes)
+    """A model around bare weights; what they do not say is as :func:`_guessed`, unless the network
+    knows the layout of published ones."""
+    build = network_class(system)
+    known: Callable[[Mapping[str, Tensor]], Published] | None = getattr(build, "published", None)
     try:
-        network.load_state_dict(weights)
+        found = _guessed(weights) if known is None else known(weights)
+        network = create_model(
+            system,
+            in_channels=found.in_channels,
+            num_classes=found.num_classes,
+            **found.options,
+        )
+        network.load_state_dict(dict(found.weights))
+    except ValueError as error:
+        raise ModelError(source, str(error), "Check --system") from error
     except RuntimeError as error:
         raise ModelError(source, f"it does not fit {system} ({error})", "Check --system") from error
-    names = ["background", *(f"class_{k}" for k in range(1, max(2, classes)))]
+    names = ["background", *(f"class_{k}" for k in range(1, max(2, found.num_classes)))]
+    prompts = tuple(getattr(network, "prompts", ()))
     manifest = Manifest.model_validate(
         {
             "system": system,
-            "network": {},
-            "num_classes": classes,
+            "network": dict(found.options),
+            "num_classes": found.num_classes,
             "labels": [{"name": n, "value": i} for i, n in enumerate(names)],
             "preprocessing": {
-                "image_size": 256,
-                "channels": channels,
-                "mean": [0.5] * channels,
-                "std": [0.5] * channels,
+                "image_size": found.image_size,
+                "channels": found.in_channels,
+                "mean": [found.mean] * found.in_channels,
+                "std": [found.std] * found.in_channels,
             },
+            "prompts": prompts,
             "recipe": {},
             "data": {},
             "scores": {},
@@ -274,4 +276,27 @@ def _from_state_dict(
             "weights_sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
         }
     )
-    return Model(manifest, network, device=device, precision=precision)
+    return _model_of(manifest)(manifest, network, device=device, precision=precision)
+
+
+def _guessed(weights: Mapping[str, Tensor]) -> Published:
+    """256 px, images scaled to -1..1, classes valued 0, 1, 2 ...
+
+    The channels of the first convolution and of the last layer tell the images' channels and the
+    number of classes.
+
+    Raises:
+        ValueError: the first convolution takes neither grey nor colour.
+    """
+    kernels = [w for w in weights.values() if w.ndim == 4]
+    if not kernels or kernels[0].shape[1] not in (1, 3):
+        raise ValueError("its first layer takes neither 1 nor 3 channels")
+    return Published(weights, kernels[0].shape[1], kernels[-1].shape[0])
+
+
+def _model_of(manifest: Manifest) -> type[Model]:
+    if not manifest.prompts:
+        return Model
+    from medseg.inference.promptable import PromptableModel
+
+    return PromptableModel

@@ -88,8 +88,14 @@ class Predictor(ABC):
         """Whether images can be predicted.
 
         Raises:
-            ModelError: the model has to be pointed at something first.
+            ModelError: the model has to be pointed at something first, or has learnt no masks.
         """
+        if self.manifest.recipe.get("method") == "reconstruction":
+            raise ModelError(
+                self.manifest.title,
+                "it was pre-trained on images alone and predicts no masks",
+                "Train a model that starts from it: medseg train DATA --init MODEL",
+            )
         if self.manifest.prompts:
             raise ModelError(
                 self.manifest.system,

@@ -43,7 +43,7 @@ class Interactive(Method):
             structure, so that the network learns to segment what it is shown rather than what it
             knows.
         kinds: of prompts that are simulated.
-        as_released: simulate as the authors' code does, see :class:`Simulation`.
+        as_released: boxes as the authors' code draws them, see :class:`Simulation`.
 
     Raises:
         RecipeError: the network does not take such prompts, or an option or another weight of the
@@ -137,7 +137,7 @@ class Interactive(Method):
             span = max(float(np.ptp(image)), 1e-6)
             scale = random.integers(SUPERPIXEL_SCALES[0], SUPERPIXEL_SCALES[1], endpoint=True)
             pieces = felzenszwalb((image - image.min()) / span, scale=float(scale))
-            return (pieces == random.integers(pieces.max() + 1)).astype(np.uint8)
+            return np.asarray(pieces == random.integers(pieces.max() + 1), np.uint8)
         structures = np.setdiff1d(mask, [0, IGNORE])
         one = (mask == random.choice(structures)) if len(structures) else np.zeros_like(mask, bool)
-        return np.where(mask == IGNORE, np.uint8(IGNORE), one.astype(np.uint8))
+        return np.asarray(np.where(mask == IGNORE, IGNORE, one), np.uint8)

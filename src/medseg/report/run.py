@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Literal
 
 from medseg.inference.bundle import Manifest, find_bundle, read_manifest
+from medseg.interactions import Interactions, measure_interactions
 from medseg.metrics.evaluation import Evaluation
 from medseg.report.html import read_cases, write_report
 from medseg.scoring import evaluate
+
+INTERACTIONS = 5
+"""Clicks on each structure, where a run is scored by interactions."""
 
 
 def write_run_report(
@@ -60,6 +64,41 @@ def write_run_report(
         note=evaluation.note or None,
     )
     return path, evaluation
+
+
+def write_interactions(
+    run: Path,
+    data: Path,
+    *,
+    device: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Path, Interactions]:
+    """Score a run of a network that is pointed at what it segments on its validation part.
+
+    Writes ``interactions.svg`` and ``scores/interactions_val.csv`` and ``.json``.
+
+    Args:
+        run: a finished run.
+        data: the data it was trained on.
+        device: where to compute.
+
+    Returns:
+        The figure's path, and the scores.
+    """
+    manifest = read_manifest(find_bundle(run))
+    found = measure_interactions(
+        data,
+        run,
+        interactions=INTERACTIONS,
+        part="val",
+        layout=manifest.recipe["data"]["layout"],
+        device=device,
+        system=manifest.system if manifest.system.endswith(".py") else None,
+    )
+    path = run / "interactions.svg"
+    for file in (path, *(run / "scores" / f"interactions_val{end}" for end in (".csv", ".json"))):
+        found.save(file)
+    return path, found
 
 
 def _facts(manifest: Manifest, part: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ a PReLU, all levels are equally wide, and there is no norm.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from medseg.data.prompts import Kind
 from medseg.nn.blocks import pad_to_multiple
 from medseg.nn.prompts import PromptTensors, box_maps, click_maps
+from medseg.nn.published import Published
 
 
 class ConvBlock(nn.Module):
@@ -110,6 +111,23 @@ class ScribblePromptUNet(nn.Module):
             x = block(torch.cat([skips.pop(), up(x)], 1))
         logits: Tensor = self.final_conv(x)
         return logits[..., :height, :width]
+
+    @staticmethod
+    def published(weights: Mapping[str, Tensor]) -> Published:
+        """The authors' weights (``ScribblePrompt_unet_v1_nf192_res128.pt``), of grey images in
+        0..1 at 128 pixels.
+
+        Raises:
+            ValueError: these are other weights.
+        """
+        widths: list[int] = []
+        while (kernel := weights.get(f"downs.{len(widths)}.conv.0.weight")) is not None:
+            widths.append(kernel.shape[0])
+        if not widths or weights["downs.0.conv.0.weight"].shape[1] != 5:
+            raise ValueError("these are not weights of a ScribblePrompt-UNet of grey images")
+        return Published(
+            weights, 1, 1, {"widths": tuple(widths)}, image_size=128, mean=0.0, std=1.0
+        )
 
     @staticmethod
     def encode(prompts: PromptTensors, size: tuple[int, int]) -> Tensor:
