@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from medseg.data.fingerprint import Fingerprint
+    from medseg.data.volumes.fingerprint import VolumeFingerprint
     from medseg.engine.plan import Plan
 
 
@@ -81,7 +83,59 @@ def plan(
 
 def render(made: Plan) -> list[RenderableType]:
     """The plan as tables: the data, the classes, the choices."""
-    return [_data(made.fingerprint), _classes(made), _choices(made)]
+    from medseg.data.volumes.fingerprint import VolumeFingerprint
+
+    if isinstance(made.fingerprint, VolumeFingerprint):
+        return [
+            _volumes(made.fingerprint),
+            _classes_of_volumes(made.fingerprint),
+            _choices(made),
+        ]
+    return [_data(made.fingerprint), _classes(made, made.fingerprint), _choices(made)]
+
+
+def _volumes(found: VolumeFingerprint) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    lines = {
+        "volumes": f"{found.cases}, of which {found.labelled} labelled and {found.training} to "
+        "train on",
+        "patients": "unknown" if found.patients is None else str(found.patients),
+        "plane": found.plane or "unknown",
+    }
+    names = ("slices", "rows", "columns")
+    for name, sides in zip(names, zip(*found.shapes, strict=True), strict=True):
+        lines[name] = _range(min(sides), statistics.median(sides), max(sides), "")
+    for name, mm in zip(names, zip(*(found.spacings or ()), strict=True), strict=False):
+        lines[f"{name} apart"] = _range(min(mm), statistics.median(mm), max(mm), " mm", digits=2)
+    for number, each in enumerate(found.intensities, start=1):
+        lines[f"channel {number}"] = (
+            f"structures: mean {each.mean:.4g}, SD {each.std:.4g}, 0.5 % {each.low:.4g}, "
+            f"99.5 % {each.high:.4g}; smallest value {each.smallest:.4g}"
+        )
+    table = Table("", "training volumes (volumes: all)", title="Data", title_justify="left")
+    for name, text in lines.items():
+        table.add_row(name, Text(text))
+    if found.looked_at < found.training:
+        table.caption = f"Intensities and classes: {found.looked_at} of the training volumes"
+    return table
+
+
+def _classes_of_volumes(found: VolumeFingerprint) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        "class", "voxels", "volumes", title="Classes in the training masks", title_justify="left"
+    )
+    for facts in found.classes:
+        table.add_row(
+            Text(facts.name),
+            f"{100 * facts.voxel_share:.2g} %",
+            f"{100 * facts.volume_share:.0f} %",
+        )
+    return table
 
 
 def _data(found: Fingerprint) -> Table:
@@ -126,7 +180,7 @@ def _range(smallest: float, median: float, largest: float, unit: str, digits: in
     return f"{smallest:.{digits}f} to {largest:.{digits}f}{unit}, median {median:.{digits}f}{unit}"
 
 
-def _classes(made: Plan) -> Table:
+def _classes(made: Plan, found: Fingerprint) -> Table:
     from rich.table import Table
     from rich.text import Text
 
@@ -137,7 +191,7 @@ def _classes(made: Plan) -> Table:
         caption="Across: diameter of a circle of equal area, of the smallest 5 %, the median and "
         "the largest 5 % of objects. Dice kept: by masks resized to a size and back.",
     )  # fmt: skip
-    for facts in made.fingerprint.classes:
+    for facts in found.classes:
         objects = facts.objects
         specks = f" + {objects.specks} specks" if objects.specks else ""
         table.add_row(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +19,14 @@ from safetensors.torch import save as to_safetensors
 from torch import nn
 
 from medseg.data.cache import CaseCache
-from medseg.data.case import IGNORE, Case
+from medseg.data.case import IGNORE, Case, Label, LabelMap
 from medseg.data.preprocess import to_channels
-from medseg.engine.prepare import Material, Rows
+from medseg.data.volumes.cache import VolumeCache
+from medseg.engine.plan import Plan
+from medseg.engine.prepare import Material, Rows, volume_settings
 from medseg.engine.progress import counting_bar
 from medseg.engine.run import Run
+from medseg.engine.volume_feed import VolumeFeed
 from medseg.inference.bundle import (
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,
@@ -32,6 +36,7 @@ from medseg.inference.bundle import (
     Preprocessing,
     StoredLabel,
     StoredRegion,
+    VolumeInput,
     stored_golden,
     write_bundle,
 )
@@ -84,12 +89,13 @@ class Sample:
 def write_model(
     run: Run,
     material: Material,
-    cache: CaseCache,
+    cache: CaseCache | VolumeCache,
     rows: Rows,
     network: nn.Module,
     *,
     device: torch.device,
     console: Console,
+    volumes: tuple[VolumeInput, VolumeFeed] | None = None,
 ) -> None:
     """Write the bundle of a finished run.
 
@@ -101,27 +107,30 @@ def write_model(
         network: with the weights that ship, on the CPU.
         device: where to compute the validation part once more.
         console: for progress.
+        volumes: of a network of volumes, how they become its input, and what validates it.
     """
     recipe = run.recipe
     # Cloned because weights may be tied, which safetensors refuses.
     weights = to_safetensors(
         {k: v.clone(memory_format=torch.contiguous_format) for k, v in network.state_dict().items()}
     )
+    prompts = tuple(getattr(network, "prompts", ()))
+    labels = pointed_at(material.labels) if prompts else material.labels
     manifest = Manifest(
         system=recipe.system,
         network=json.loads(json.dumps(recipe.network)),
-        num_classes=material.labels.num_classes,
+        num_classes=labels.num_classes,
         labels=tuple(
             StoredLabel(name=x.name, value=x.value, colour=_colour(index))
-            for index, x in enumerate(material.labels.labels)
+            for index, x in enumerate(labels.labels)
         ),
-        rgb=material.labels.rgb,
-        ignore=material.labels.ignore,
-        regions=tuple(
-            StoredRegion(name=x.name, classes=x.classes) for x in material.labels.regions
-        ),
+        rgb=labels.rgb,
+        ignore=labels.ignore,
+        regions=tuple(StoredRegion(name=x.name, classes=x.classes) for x in labels.regions),
+        prompts=prompts,
+        volume=None if volumes is None else volumes[0],
         preprocessing=Preprocessing(
-            image_size=recipe.data.pixels,
+            image_size=recipe.data.pixels if volumes is None else max(volumes[0].patch),
             channels=material.channels,
             mean=rows.mean,
             std=rows.std,
@@ -137,6 +146,19 @@ def write_model(
         parameters=sum(p.numel() for p in network.parameters()),
         weights_sha256=hashlib.sha256(weights).hexdigest(),
     )
+    if prompts:
+        # Neither calibration nor golden cases: what it answers depends on the prompts.
+        write_bundle(run.bundle, manifest, weights, card=model_card(manifest, epochs=run.epochs))
+        return
+    if volumes is not None:
+        # No golden cases: they are pictures.
+        sample = take_volume_sample(volumes[1], network, console)
+        temperature = fit_temperature(sample)
+        scores = {**manifest.scores, **_calibration(sample, temperature)}
+        manifest = manifest.model_copy(update={"temperature": temperature, "scores": scores})
+        write_bundle(run.bundle, manifest, weights, card=model_card(manifest, epochs=run.epochs))
+        return
+    assert isinstance(cache, CaseCache)
     sample = take_sample(Model(manifest, network, device=str(device)), cache, rows.val, console)
     temperature = fit_temperature(sample)
     scores = {**manifest.scores, **_calibration(sample, temperature)}
@@ -149,11 +171,36 @@ def write_model(
     write_bundle(run.bundle, manifest, weights, card=card, golden=golden)
 
 
+def pointed_at(labels: LabelMap) -> LabelMap:
+    """The classes of a model that is pointed at what it segments: background and one structure,
+    which keeps name and value where the data have only one."""
+    if len(labels.labels) == 2:
+        return labels
+    return LabelMap((Label("background", 0), Label("structure", 255)), ignore=None)
+
+
 def _colour(index: int) -> str | None:
     return "#{:02x}{:02x}{:02x}".format(*class_colour(index)) if index else None
 
 
-def _facts(material: Material, cache: CaseCache) -> dict[str, Any]:
+def volume_input(material: Material, plan: Plan) -> VolumeInput:
+    """How volumes become the network's input, for its manifest."""
+    settings, recipe = volume_settings(material, plan), plan.recipe
+    augment = recipe.augment3d
+    mirrored = augment.enabled and augment.flip_prob > 0
+    return VolumeInput.model_validate(
+        {
+            "plane": settings.plane,
+            "spacing_mm": settings.spacing,
+            "patch": recipe.data.patch_size,
+            "intensity": settings.intensity,
+            "overlap": recipe.predict.overlap,
+            "mirror": augment.flipped if mirrored else (),
+        }
+    )
+
+
+def _facts(material: Material, cache: CaseCache | VolumeCache) -> dict[str, Any]:
     images = material.image_hashes()
     learnt = {case.id for case in material.parts["train"]}
     sizes = [(facts.height, facts.width) for facts in material.survey.cases if facts.id in learnt]
@@ -161,8 +208,54 @@ def _facts(material: Material, cache: CaseCache) -> dict[str, Any]:
     return material.facts(cache) | {
         "height": [min(heights), max(heights)],
         "width": [min(widths), max(widths)],
-        "seen": sorted(images[case] for case in cache.ids),
+        "seen": sorted(
+            {images[case] for case in _cached(material, cache)}
+            | set(material.inherited.get("seen", ()))
+        ),
     }
+
+
+def _cached(material: Material, cache: CaseCache | VolumeCache) -> Sequence[str]:
+    """Ids of the cases in the cache; of volumes, those of their slices."""
+    if isinstance(cache, CaseCache):
+        return cache.ids
+    wholes = [*material.volumes["train"], *material.volumes["val"], *material.unlabelled_volumes]
+    return [case.id for whole in wholes for case in whole.cases]
+
+
+def take_volume_sample(feed: VolumeFeed, network: nn.Module, console: Console) -> Sample:
+    """Go over the validation volumes once and keep evenly spaced voxels of them.
+
+    Args:
+        feed: of the training.
+        network: with the weights that ship.
+        console: for progress.
+    """
+    network = network.to(feed.device).eval()
+    voxels = sum(math.prod(feed.cache.shapes[int(row)]) for row in feed.val)
+    logits, classes, weights = [], [], []
+    with counting_bar(console) as bar:
+        task = bar.add_task("calibrating", total=len(feed.val))
+        for row in map(int, feed.val):
+            found, truths = [], []
+            for index, plane in enumerate(feed.logits(row, network, nullcontext)):
+                channels = max(2, len(plane))
+                step = math.ceil(max(1.0, voxels * channels / _MAX_LOGITS) ** (1 / 3))
+                if index % step:
+                    continue
+                truth = feed.cache.mask(row)[index, ::step, ::step]
+                known = truth != IGNORE
+                output = plane[:, ::step, ::step].cpu().numpy()[:, known].T
+                if len(plane) == 1:
+                    output = np.concatenate([np.zeros_like(output), output], axis=1)
+                found.append(output)
+                truths.append(truth[known])
+            logits.append(np.concatenate(found))
+            classes.append(np.concatenate(truths))
+            weights.append(np.full(len(logits[-1]), 1 / max(1, len(logits[-1]))))
+            bar.advance(task)
+    network.cpu()
+    return Sample(np.concatenate(logits), np.concatenate(classes), np.concatenate(weights))
 
 
 def take_sample(

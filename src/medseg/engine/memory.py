@@ -57,7 +57,7 @@ class Forecast:
 def forecast_memory(
     method: Method,
     *,
-    image_size: int,
+    image_size: int | tuple[int, ...],
     channels: int,
     batch_size: int,
     precision: str,
@@ -72,7 +72,7 @@ def forecast_memory(
 
     Args:
         method: freshly built; it is moved to the ``meta`` device and cannot be used afterwards.
-        image_size: pixels a side.
+        image_size: pixels a side, or pixels or voxels by axis.
         channels: of the images.
         batch_size: images a step in this process.
         precision: ``fp32``, ``bf16`` or ``fp16``.
@@ -81,7 +81,9 @@ def forecast_memory(
     Raises:
         Exception: whatever a network raises that asks for the content of tensors.
     """
-    method.to("meta", memory_format=torch.channels_last)  # type: ignore[call-overload]
+    sizes = (image_size, image_size) if isinstance(image_size, int) else image_size
+    layout = torch.channels_last if len(sizes) == 2 else torch.contiguous_format
+    method.to("meta", memory_format=layout)  # type: ignore[call-overload]
     average = WeightAverage(method.network, 0.0)
     weights = _bytes([method, average.network])
     # Autocast does not know the meta device; weights of the lower precision give activations of
@@ -89,9 +91,9 @@ def forecast_memory(
     method.to(_DTYPES[precision]).train()
     counter = LiveBytes([*method.parameters(), *method.buffers()])
     with counter:
-        image = torch.empty(batch_size, channels, image_size, image_size, device="meta")
-        image = image.contiguous(memory_format=torch.channels_last)
-        mask = torch.empty(batch_size, image_size, image_size, dtype=torch.uint8, device="meta")
+        image = torch.empty(batch_size, channels, *sizes, device="meta")
+        image = image.contiguous(memory_format=layout)
+        mask = torch.empty(batch_size, *sizes, dtype=torch.uint8, device="meta")
         names = tuple(map(str, range(batch_size)))
         losses = method({"image": image.to(_DTYPES[precision]), "mask": mask, "case_id": names})
         total = torch.stack(list(losses.values())).sum()

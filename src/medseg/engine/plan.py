@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -13,11 +13,12 @@ import torch
 
 from medseg import __version__
 from medseg.data.fingerprint import ClassFacts, Fingerprint
+from medseg.data.volumes.fingerprint import VolumeFingerprint
 from medseg.engine.memory import MARGIN, Forecast, forecast_memory, free_memory
 from medseg.errors import MedsegError, plural
 from medseg.files import write_text
 from medseg.methods.method import Method
-from medseg.methods.registry import method_class
+from medseg.methods.registry import batch_unit, method_class
 from medseg.recipe import LossSettings, Recipe
 
 PRESENTATIONS = 30_000
@@ -68,7 +69,7 @@ class Plan:
 
     recipe: Recipe
     choices: dict[str, Choice]
-    fingerprint: Fingerprint
+    fingerprint: Fingerprint | VolumeFingerprint
     device: str
     processes: int
     forecast: Forecast | None
@@ -105,7 +106,8 @@ class Plan:
         each = " in each process" if self.processes > 1 else ""
         of = "" if self.free is None else f" of {self.free / 1e9:.1f} GB free"
         more = self.free is not None and self.forecast.total > self.free
-        warning = ": more than there is; lower --batch-size or --image-size" if more else ""
+        size = "data.patch" if self.recipe.data.dims == 3 else "--image-size"
+        warning = f": more than there is; lower --batch-size or {size}" if more else ""
         return f"{self.forecast.total / 1e9:.1f} GB{each} at the peak (forecast){of}{warning}"
 
 
@@ -257,17 +259,16 @@ def make_plan(
         size = Choice(chosen, True, reason)
     batch = Choice(train.batch_size, False, "set")
     if train.batch_size == "auto":
-        # Methods that learn from unlabelled images as well take half of each batch from them.
-        halves = 2 if method_class(recipe.method).unlabelled else 1
+        unit = processes * batch_unit(method_class(recipe.method))
         chosen, reason = _choose_batch(
-            cases, size.value, device.type, processes, halves,
+            cases, size.value, device.type, processes, unit,
             lambda batch: fits(size.value, batch),
         )  # fmt: skip
         batch = Choice(chosen, True, reason)
     needed = forecast(size.value, batch.value)
     if batch.auto and needed is not None and free is not None and needed.total > free:
         raise _too_large(needed, free, size.value, batch.value, processes)
-    patience = _patience(recipe, epochs.value)
+    patience = patience_choice(recipe, epochs.value)
     choices = {
         "data.image_size": size,
         "data.channels": _channels(recipe, channels),
@@ -275,8 +276,10 @@ def make_plan(
         "train.batch_size": batch,
         "train.epochs": epochs,
         "train.patience": patience,
-        "train.precision": _precision(recipe, precision, device.type),
-        "loss": _loss(recipe, fingerprint),
+        "train.precision": precision_choice(recipe, precision, device.type),
+        "loss": loss_choice(
+            recipe, {facts.name: facts.pixel_share for facts in fingerprint.classes}, "pixels"
+        ),
     }
     planned = {
         "epochs": epochs.value,
@@ -295,12 +298,11 @@ def make_plan(
 
 
 def _choose_batch(
-    cases: int, size: int, device: str, processes: int, halves: int, fits: Callable[[int], bool]
+    cases: int, size: int, device: str, processes: int, unit: int, fits: Callable[[int], bool]
 ) -> tuple[int, str]:
-    """The rule's batch, or the largest below it that fits; a multiple of the processes, and of
-    twice as many for two ``halves``."""
+    """The rule's batch, or the largest below it that fits; a multiple of ``unit``, which is the
+    processes or a multiple of them."""
     planned = plan_batch_size(cases, size, device)
-    unit = processes * halves
     rule = max(1, planned // unit)
     each = rule
     if not fits(rule * unit):
@@ -319,8 +321,8 @@ def _choose_batch(
         reason = f"bounds the memory at {size} px on a CPU"
     if processes > 1:
         reason += f"; shared evenly by {processes} processes"
-    if halves == 2:
-        reason += "; half of them unlabelled"
+    if unit > processes:
+        reason += f"; a multiple of {unit} for the method"
     if each < rule:
         reason += f"; {rule * unit} would not fit into memory"
     return each * unit, reason
@@ -343,7 +345,8 @@ def _epochs(recipe: Recipe, cases: int) -> Choice:
     return Choice(plan_epochs(cases), True, reason)
 
 
-def _patience(recipe: Recipe, epochs: int) -> Choice:
+def patience_choice(recipe: Recipe, epochs: int) -> Choice:
+    """Epochs without improvement before stopping."""
     if recipe.train.patience != "auto":
         return Choice(recipe.train.patience, False, "set")
     return Choice(max(10, epochs // 3), True, "a third of the epochs, at least 10")
@@ -365,7 +368,8 @@ def _normalisation(fingerprint: Fingerprint) -> Choice:
     )
 
 
-def _precision(recipe: Recipe, precision: str, device: str) -> Choice:
+def precision_choice(recipe: Recipe, precision: str, device: str) -> Choice:
+    """The number format."""
     if recipe.train.precision != "auto":
         return Choice(precision, False, "set")
     if precision == "bf16":
@@ -375,12 +379,13 @@ def _precision(recipe: Recipe, precision: str, device: str) -> Choice:
     return Choice(precision, True, "the device does not compute in bf16")
 
 
-def _loss(recipe: Recipe, fingerprint: Fingerprint) -> Choice:
+def loss_choice(recipe: Recipe, shares: Mapping[str, float], unit: str) -> Choice:
+    """The loss, and how small a share of the ``unit`` (pixels, voxels) the rarest class has."""
     weights = recipe.loss
     value = f"{weights.cross_entropy:g} cross-entropy + {weights.dice:g} Dice"
-    rarest = min(fingerprint.classes, key=lambda facts: facts.pixel_share)
-    among = ", the rarest class," if len(fingerprint.classes) > 1 else ""
-    covers = f"'{rarest.name}'{among} has {100 * rarest.pixel_share:.2g} % of the pixels"
+    rarest = min(shares, key=lambda name: shares[name])
+    among = ", the rarest class," if len(shares) > 1 else ""
+    covers = f"'{rarest}'{among} has {100 * shares[rarest]:.2g} % of the {unit}"
     if weights != LossSettings():
         return Choice(value, False, f"set; {covers}")
     return Choice(value, True, f"the default; {covers}, and Dice weighs every class alike")

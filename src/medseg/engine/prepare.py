@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from shlex import quote
@@ -20,9 +20,17 @@ from medseg.data.integrity import check_dataset
 from medseg.data.layouts import open_dataset
 from medseg.data.leaks import KINDS, Leak, find_leaks, leak_error, summary
 from medseg.data.limited import images_without_masks, keep_labels
+from medseg.data.slices import Whole, gather
 from medseg.data.splitfile import case_hashes, data_hash, read_split
 from medseg.data.splits import Division, choose_fold, divide
 from medseg.data.survey import Survey
+from medseg.data.volumes.cache import VolumeCache, VolumeSettings, open_volume_cache
+from medseg.data.volumes.fingerprint import (
+    VolumeFingerprint,
+    intensity_rules,
+    take_volume_fingerprint,
+)
+from medseg.engine.plan import Plan
 from medseg.engine.progress import counting_bar
 from medseg.errors import DataError, plural
 from medseg.methods.registry import method_class
@@ -43,6 +51,10 @@ class Material:
         leaks: what stands in several parts, which the recipe allows.
         hidden: ids of training cases whose masks the recipe leaves out.
         unlabelled: training cases without masks, for methods that learn from them; else none.
+        dims: 3 where volumes are learnt from as a whole.
+        pictures: finds the volume in the id of a picture that is a slice; None: there are none.
+        inherited: of the model that training starts from (`Origin.inherited`); empty: there is
+            none.
     """
 
     survey: Survey
@@ -54,6 +66,9 @@ class Material:
     leaks: tuple[Leak, ...] = ()
     hidden: frozenset[str] = frozenset()
     unlabelled: tuple[Case, ...] = ()
+    dims: int = 2
+    pictures: str | None = None
+    inherited: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def parts(self) -> dict[Split, list[Case]]:
@@ -63,6 +78,16 @@ class Material:
             if case.id in self.split and case.id not in self.hidden:
                 parts[self.split[case.id]].append(case)
         return parts
+
+    @cached_property
+    def volumes(self) -> dict[Split, list[Whole]]:
+        """The cases of each part, slices put together."""
+        return {part: gather(cases, pictures=self.pictures) for part, cases in self.parts.items()}
+
+    @cached_property
+    def unlabelled_volumes(self) -> list[Whole]:
+        """Of ``unlabelled``, slices put together."""
+        return gather(self.unlabelled, pictures=self.pictures)
 
     def cache(self, recipe: Recipe, folder: Path, *, limit: int, console: Console) -> CaseCache:
         """Training and validation cases, decoded and resized below ``folder``."""
@@ -98,20 +123,36 @@ class Material:
     @property
     def leak_note(self) -> str:
         """What every report must begin with; empty when nothing leaks."""
-        if not self.leaks:
-            return ""
-        return (
-            f"Leak: {summary(self.leaks)} on both sides of the split; scores on these data are too "
-            "good."
-        )
+        found = [f"{summary(self.leaks)} on both sides of the split"] if self.leaks else []
+        if known := self.tested_before:
+            model = self.inherited["model"]
+            found.append(f"{plural(known, 'test image')} known to {model}, the start of training")
+        return f"Leak: {'; '.join(found)}; scores on these data are too good." if found else ""
+
+    @property
+    def tested_before(self) -> int:
+        """Test images on which the model that training starts from was trained or chosen."""
+        seen = set(self.inherited.get("seen", ()))
+        images = self.image_hashes() if seen else {}
+        return sum(images[case.id] in seen for case in self.parts["test"]) if seen else 0
 
     @property
     def counts(self) -> dict[str, int]:
         """Cases of each part, and of those without masks if any are learnt from."""
-        counts: dict[str, int] = {part: len(cases) for part, cases in self.parts.items()}
-        return counts | ({"unlabelled": len(self.unlabelled)} if self.unlabelled else {})
+        parts, others = (
+            (self.parts, self.unlabelled)
+            if self.dims == 2
+            else (self.volumes, self.unlabelled_volumes)
+        )
+        counts: dict[str, int] = {part: len(cases) for part, cases in parts.items()}
+        return counts | ({"unlabelled": len(others)} if others else {})
 
-    def facts(self, cache: CaseCache) -> dict[str, Any]:
+    @property
+    def start(self) -> dict[str, Any]:
+        """The model that training starts from, without the images it has seen."""
+        return {key: value for key, value in self.inherited.items() if key != "seen"}
+
+    def facts(self, cache: CaseCache | VolumeCache) -> dict[str, Any]:
         """What a run and its model remember of the data."""
         return {
             "name": self.survey.dataset.root.resolve().stem,
@@ -122,6 +163,7 @@ class Material:
             "rgb": self.labels.rgb,
             "content": data_hash(self.hashes),
             "leak": self.leak_note,
+            **({"init": self.start} if self.inherited else {}),
             "warnings": _first_of_each_kind(self.survey.warnings),
         }
 
@@ -145,13 +187,90 @@ class Rows:
     std: tuple[float, ...]
 
 
-def rows_of(material: Material, cache: CaseCache) -> Rows:
-    """Find the parts in the cache and measure the training cases' channels."""
+def rows_of(material: Material, cache: CaseCache | VolumeCache) -> Rows:
+    """Find the parts in the cache and measure the training cases' channels; cached volumes are
+    normalised already."""
+    if isinstance(cache, VolumeCache):
+        channels = cache.channels
+        parts = [material.volumes["train"], material.volumes["val"], material.unlabelled_volumes]
+        trained, validated, unmarked = (cache.rows([each.id for each in part]) for part in parts)
+        return Rows(
+            trained,
+            validated,
+            unmarked if len(unmarked) else None,
+            (0.0,) * channels,
+            (1.0,) * channels,
+        )
     train = cache.rows([case.id for case in material.parts["train"]])
     val = cache.rows([case.id for case in material.parts["val"]])
     others = cache.rows([case.id for case in material.unlabelled])
     mean, std = cache.channel_statistics(np.concatenate([train, others]))
     return Rows(train, val, others if len(others) else None, mean, std)
+
+
+def measure_volumes(material: Material, recipe: Recipe, console: Console) -> VolumeFingerprint:
+    """What the training volumes are like.
+
+    Raises:
+        DataError: a file cannot be read, or is no volume.
+    """
+    usable = material.survey.usable
+    patients = {case.patient for case in usable if case.patient is not None}
+    volumes, labelled = (
+        len(gather(cases, pictures=material.pictures))
+        for cases in (material.survey.dataset.cases, usable)
+    )
+    with counting_bar(console) as bar:
+        task = bar.add_task("measuring volumes")
+        return take_volume_fingerprint(
+            material.volumes["train"],
+            root=material.survey.dataset.root,
+            counts=(volumes, labelled, len(patients) or None),
+            labels=material.labels,
+            channels=material.channels,
+            snap=recipe.data.snap_masks,
+            max_pixels=recipe.data.max_pixels,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+
+
+def open_volumes(
+    material: Material, plan: Plan, folder: Path, *, limit: int, console: Console
+) -> VolumeCache:
+    """Training and validation volumes, prepared for the network, below ``folder``."""
+    labelled = [*material.volumes["train"], *material.volumes["val"]]
+    wholes = [*labelled, *material.unlabelled_volumes]
+    facts = {each.id: each for each in material.survey.cases}
+    hashes = [
+        " ".join(
+            f"{facts[case.id].image_sha256}{facts[case.id].mask_sha256 if case.mask else None}"
+            for case in whole.cases
+        )
+        for whole in wholes
+    ]
+    with counting_bar(console) as bar:
+        task = bar.add_task("caching volumes", total=len(wholes))
+        return open_volume_cache(
+            wholes, hashes, volume_settings(material, plan), folder, limit=limit,
+            progress=lambda done, total: bar.update(task, completed=done),
+            waiting=lambda: console.print("another training is building this cache; waiting"),
+        )  # fmt: skip
+
+
+def volume_settings(material: Material, plan: Plan) -> VolumeSettings:
+    """How volumes become what the network takes."""
+    found, data = plan.fingerprint, plan.recipe.data
+    assert isinstance(found, VolumeFingerprint)
+    rules, _ = intensity_rules(found, data.intensity)
+    return VolumeSettings(
+        channels=material.channels,
+        labels=material.labels,
+        snap=data.snap_masks,
+        max_pixels=data.max_pixels,
+        plane=found.plane,
+        spacing=plan.choices["data.spacing"].value,
+        intensity=rules,
+    )
 
 
 def prepare(
@@ -172,6 +291,8 @@ def prepare(
     """
     settings = recipe.data
     dataset = open_dataset(root, layout=settings.layout, group_pattern=settings.group_pattern)
+    if settings.slices is not None:
+        dataset = replace(dataset, cases=_grouped_by_volume(dataset.cases, settings.slices))
     folds = None if settings.folds == "auto" else settings.folds
     given = stored or split
     file = None if given is None else read_split(given)
@@ -203,9 +324,11 @@ def prepare(
     channels = settings.channels
     if channels == "auto":
         channels = survey.channels
+    assert settings.dims != "auto"
     material = Material(
-        survey, division.parts, survey.labels, channels, division.fold, division.folds, leaks
-    )
+        survey, division.parts, survey.labels, channels, division.fold, division.folds, leaks,
+        dims=settings.dims, pictures=settings.slices,
+    )  # fmt: skip
     if material.parts["train"]:
         material = _with_few_labels(material, recipe)
     for name in ("train", "val"):
@@ -214,6 +337,14 @@ def prepare(
                 root, f"the {name} part is empty", "Add labelled cases or change data.ratios"
             )
     return material
+
+
+def _grouped_by_volume(cases: Sequence[Case], pictures: str) -> tuple[Case, ...]:
+    """The cases, in which slices of a volume are of one patient."""
+    volume = {
+        case.id: whole.id for whole in gather(cases, pictures=pictures) for case in whole.cases
+    }
+    return tuple(replace(case, patient=case.patient or volume[case.id]) for case in cases)
 
 
 def _with_few_labels(material: Material, recipe: Recipe) -> Material:

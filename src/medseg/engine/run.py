@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medseg.engine.dims import with_dims
+from medseg.engine.initial import with_origin
 from medseg.engine.openings import OPENINGS
 from medseg.errors import MedsegError, RecipeError
 from medseg.inference.bundle import SUFFIX
-from medseg.methods.registry import method_options
+from medseg.methods.registry import check_match, method_options
 from medseg.models import create_model, network_options
 from medseg.recipe import Recipe, apply_settings, load_recipe, parse_recipe
 from medseg.systems import load_card
@@ -53,6 +55,7 @@ def make_recipe(values: Mapping[str, Any], settings: Sequence[str]) -> Recipe:
     Raises:
         RecipeError: an unknown key, option or value; found before any data is read.
     """
+    values = with_origin(values, settings)
     system = values.get("system", DEFAULT_SYSTEM)
     card = {} if system.endswith(".py") else load_card(system).recipe
     merged: dict[str, Any] = {"system": system}
@@ -62,12 +65,12 @@ def make_recipe(values: Mapping[str, Any], settings: Sequence[str]) -> Recipe:
             merged.setdefault(section, {})[name] = value
         else:
             merged[section] = value
-    recipe = parse_recipe(apply_settings(merged, settings))
+    recipe = with_dims(parse_recipe(apply_settings(merged, settings)))
     resolved = {
         "network": network_options(recipe.system, recipe.network),
         "method_options": method_options(recipe.method, recipe.method_options),
     }
-    create_model(recipe.system, **recipe.network)
+    check_match(create_model(recipe.system, **recipe.network), recipe)
     return recipe.model_copy(update=resolved)
 
 

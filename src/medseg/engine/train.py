@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from shlex import quote
 
@@ -18,24 +19,30 @@ from rich.markup import escape
 from medseg.data.cache import CaseCache
 from medseg.data.fingerprint import take_fingerprint
 from medseg.data.splitfile import write_split
+from medseg.data.volumes.cache import VolumeCache
 from medseg.engine.device import (
     choose_device,
     choose_precision,
     keep_freed_memory,
     return_freed_memory,
 )
-from medseg.engine.feed import ImageFeed
-from medseg.engine.finish import write_model
+from medseg.engine.feed import Feed, ImageFeed
+from medseg.engine.finish import volume_input, write_model
+from medseg.engine.initial import Origin, carry_over, find_origin, with_inheritance
 from medseg.engine.loop import Interrupted, TrainingLoop
 from medseg.engine.openings import read_openings
 from medseg.engine.plan import Plan, make_plan
-from medseg.engine.prepare import Material, prepare, rows_of
+from medseg.engine.prepare import Material, Rows, measure_volumes, open_volumes, prepare, rows_of
 from medseg.engine.progress import TrainingProgress, counting_bar
+from medseg.engine.prompt_feed import PromptFeed
 from medseg.engine.run import Run, free_folder, make_recipe, recipe_of_run
+from medseg.engine.volume_feed import VolumeFeed
+from medseg.engine.volume_plan import make_volume_plan
 from medseg.errors import MedsegError, RecipeError, plural
 from medseg.files import write_text
+from medseg.methods.interactive import Interactive
 from medseg.methods.method import Method, TrainingData
-from medseg.methods.registry import create_method, method_class
+from medseg.methods.registry import batch_unit, create_method, method_class
 from medseg.models import create_model, network_class
 from medseg.nn.blocks import count_parameters
 from medseg.recipe import Recipe
@@ -64,6 +71,7 @@ def train(
     layout: str | None = None,
     split: str | Path | None = None,
     allow_leak: bool | None = None,
+    init: str | Path | None = None,
     settings: Sequence[str] = (),
     device: str = "auto",
     resume: bool = False,
@@ -90,6 +98,9 @@ def train(
         split: a CSV of `medseg data split`, instead of drawing one.
         allow_leak: train although a patient or alike images stand in several parts of the split;
             every report then begins with it.
+        init: a model to start from: a run folder, a bundle, or the name of one that comes with
+            medseg. Its network is trained, unless ``system`` says another; weights are carried
+            over where they fit.
         settings: any recipe values as ``"a.b=c"`` text, applied last.
         device: ``auto``, ``cpu``, ``cuda:0`` or ``mps``.
         resume: continue the run in ``output``; its recipe then holds, and what is given here must
@@ -117,13 +128,14 @@ def train(
         "data.group_pattern": group_pattern,
         "data.layout": layout,
         "data.allow_leak": allow_leak,
+        "init": None if init is None else str(init),
     }
     values = {key: value for key, value in given.items() if value is not None}
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     quiet = quiet or not is_leader()
     console = Console(stderr=True, quiet=quiet)
     root = Path(data)
-    folder = Path(output) if output is not None else free_folder(root, system)
+    folder = Path(output) if output is not None else free_folder(root, system or values.get("init"))
     if resume and output is None:
         raise RecipeError(
             "--resume", "it does not say which run to continue", "Name the run's folder with -o"
@@ -133,6 +145,7 @@ def train(
             f"--split {split}", "a resumed run keeps its own split", "Leave --split out"
         )
     recipe = recipe_of_run(folder, values, settings, resume=resume)
+    origin, inherited = find_origin(recipe, folder, resume=resume)
     where = choose_device(device)
     if where.type == "cpu":
         keep_freed_memory()
@@ -144,35 +157,30 @@ def train(
         split=Path(split) if split is not None else None,
         stored=folder / "split.csv" if resume else None,
     )
+    material = with_inheritance(material, inherited, allow=recipe.data.allow_leak)
     recipe = _with_fold(recipe, material)
     precision = choose_precision(recipe.train.precision, where)
     # Side heads for deep supervision may have no gradient in a training without it, nor what
     # another phase moves.
     side_heads = hasattr(network_class(recipe.system), "forward_all")
     several = len(method_class(recipe.method).phases) > 1
-    accelerator = _accelerator(where, precision, unused_parameters=side_heads or several)
+    accelerator = make_accelerator(where, precision, unused_parameters=side_heads or several)
     plan = _shared_plan(recipe, material, where, precision, processes, console)
     recipe = plan.recipe
     _check_batch(recipe, material, processes)
     place = Path(cache_dir) if cache_dir is not None else folder / "cache"
+    cache: CaseCache | VolumeCache
     with accelerator.main_process_first():
-        cache = material.cache(recipe, place, limit=cache_limit, console=console)
+        if material.dims == 3:
+            cache = open_volumes(material, plan, place, limit=cache_limit, console=console)
+        else:
+            cache = material.cache(recipe, place, limit=cache_limit, console=console)
     rows = rows_of(material, cache)
     # What decoding took is not needed any more, and would add to the training's peak.
     return_freed_memory()
 
-    feed = ImageFeed(
-        recipe,
-        cache,
-        train=rows.train,
-        val=rows.val,
-        unlabelled=rows.unlabelled,
-        normalisation=(rows.mean, rows.std),
-        device=accelerator.device,
-        rank=accelerator.process_index,
-        processes=processes,
-    )
-    method = _method(recipe, material)
+    method = _method(recipe, material, origin, console)
+    feed = _feed(recipe, plan, method, cache, rows, accelerator)
     method.prepare(
         TrainingData(
             split=material.split,
@@ -194,6 +202,8 @@ def train(
             hashes=material.hashes,
         )
         remembered = material.facts(cache) | {"images": material.image_hashes()}
+        if inherited:
+            remembered |= {"init": dict(inherited)}
         write_text(folder / "data.json", json.dumps(remembered, indent=1))
         if not resume:
             plan.save(folder / "plan.json")
@@ -212,9 +222,11 @@ def train(
             ) from None
     run = Run(folder, recipe, state.best_dice, state.epoch)
     if accelerator.is_main_process:
+        volumes = (volume_input(material, plan), feed) if isinstance(feed, VolumeFeed) else None
         write_model(
-            run, material, cache, rows, loop.best_network(), device=loop.device, console=console
-        )
+            run, material, cache, rows, loop.best_network(),
+            device=loop.device, console=console, volumes=volumes,
+        )  # fmt: skip
     accelerator.wait_for_everyone()
     del loop
     return_freed_memory()
@@ -287,6 +299,16 @@ def _plan(
     console: Console,
 ) -> Plan:
     training = material.parts["train"]
+    if material.dims == 3:
+        return make_volume_plan(
+            recipe,
+            measure_volumes(material, recipe, console),
+            layout=material.survey.dataset.layout,
+            device=device,
+            precision=precision,
+            processes=processes,
+            build=lambda recipe: _method(recipe, material),
+        )
     with counting_bar(console) as bar:
         task = bar.add_task("measuring")
         fingerprint = take_fingerprint(
@@ -341,25 +363,37 @@ def _check_batch(recipe: Recipe, material: Material, processes: int) -> None:
             f"--batch-size {batch}", f"it is not a multiple of the {processes} processes",
             f"Use {max(1, batch // processes) * processes}",
         )  # fmt: skip
-    halves = 2 if material.unlabelled else 1
-    whole = halves * processes
-    if batch % whole:
+    unit = processes * batch_unit(method_class(recipe.method))
+    if batch % unit:
         raise RecipeError(
             f"--batch-size {batch}",
-            f"{recipe.method} takes half of each batch from unlabelled images, in each process",
-            f"Use a multiple of {whole}",
+            f"{recipe.method} needs a multiple of {unit}",
+            f"Use {max(1, batch // unit) * unit}",
         )
-    cases = len(material.parts["train"])
+    halves = 2 if material.unlabelled else 1
+    cases, what = len(material.parts["train"]), "training image"
+    if material.dims == 3:
+        assert isinstance(recipe.data.patches_per_volume, int)
+        cases, what = len(material.volumes["train"]) * recipe.data.patches_per_volume, "patch"
     if batch > cases * halves:
         labelled = "labelled " if material.unlabelled else ""
         raise RecipeError(
             f"--batch-size {batch}",
-            f"only {plural(cases, f'{labelled}training image')} to take them from",
+            f"only {plural(cases, f'{labelled}{what}')} an epoch to take them from",
             f"Use at most {cases * halves}",
         )
 
 
-def _accelerator(device: torch.device, precision: str, *, unused_parameters: bool) -> Accelerator:
+def make_accelerator(
+    device: torch.device, precision: str, *, unused_parameters: bool
+) -> Accelerator:
+    """Device, precision and processes of a training, with deterministic algorithms.
+
+    Args:
+        device: where to compute.
+        precision: ``fp32``, ``bf16`` or ``fp16``.
+        unused_parameters: whether a step may leave weights without a gradient.
+    """
     if not torch.distributed.is_initialized():
         # accelerate keeps the first call's device and precision for the whole process.
         AcceleratorState._reset_state(reset_partial_state=True)
@@ -378,15 +412,79 @@ def _accelerator(device: torch.device, precision: str, *, unused_parameters: boo
     )
 
 
-def _method(recipe: Recipe, material: Material) -> Method:
+def _method(
+    recipe: Recipe,
+    material: Material,
+    origin: Origin | None = None,
+    console: Console | None = None,
+) -> Method:
+    """The method with its network, which has the weights of ``origin`` where they fit."""
     torch.manual_seed(recipe.seed)
+    # What is pointed at is one structure, whatever class it has.
+    pointed = bool(getattr(network_class(recipe.system), "prompts", ()))
+    classes = 1 if pointed else material.labels.num_classes
     network = create_model(
-        recipe.system,
-        in_channels=material.channels,
-        num_classes=material.labels.num_classes,
-        **recipe.network,
+        recipe.system, in_channels=material.channels, num_classes=classes, **recipe.network
     )
-    return create_method(network, recipe)
+    if origin is not None:
+        carried = carry_over(
+            network,
+            origin,
+            system=recipe.system,
+            options=recipe.network,
+            in_channels=material.channels,
+            num_classes=classes,
+            classes=material.labels.names,
+        )
+        if console is not None:
+            text = escape(f"{origin.name}: {carried}")
+            console.print(f"[bold]{'init':9}[/]{text}", highlight=False)
+    known = {"channels": material.channels}
+    return create_method(
+        network, recipe.model_copy(update={"data": recipe.data.model_copy(update=known)})
+    )
+
+
+def _feed(
+    recipe: Recipe,
+    plan: Plan,
+    method: Method,
+    cache: CaseCache | VolumeCache,
+    rows: Rows,
+    accelerator: Accelerator,
+) -> Feed:
+    if isinstance(cache, VolumeCache):
+        return VolumeFeed(
+            recipe,
+            cache,
+            train=rows.train,
+            val=rows.val,
+            unlabelled=rows.unlabelled,
+            spacing=plan.choices["data.spacing"].value,
+            device=accelerator.device,
+            rank=accelerator.process_index,
+            processes=accelerator.num_processes,
+        )
+    feed_of = (
+        partial(PromptFeed, rounds=method.rounds) if isinstance(method, Interactive) else ImageFeed
+    )
+    return feed_of(
+        recipe,
+        cache,
+        train=rows.train,
+        val=rows.val,
+        unlabelled=rows.unlabelled,
+        normalisation=(rows.mean, rows.std),
+        device=accelerator.device,
+        rank=accelerator.process_index,
+        processes=accelerator.num_processes,
+    )
+
+
+def _shown_size(feed: Feed) -> str:
+    if len(feed.size) == 2:
+        return f"{feed.size[0]} px"
+    return f"{' x '.join(map(str, feed.size))} voxels"
 
 
 def _announce(
@@ -394,7 +492,7 @@ def _announce(
     folder: Path,
     plan: Plan,
     material: Material,
-    cache: CaseCache,
+    cache: CaseCache | VolumeCache,
     loop: TrainingLoop,
 ) -> None:
     recipe = plan.recipe
@@ -409,12 +507,13 @@ def _announce(
         )
     counts = ", ".join(f"{count} {part}" for part, count in material.counts.items())
     method = "" if recipe.method == "supervised" else f"{recipe.method}, "
+    unit = "images" if material.dims == 2 else "patches"
     lines = {
         "data": f"{material.survey.dataset.root} ({counts}; {', '.join(material.labels.names)})",
         "system": f"{recipe.system}, {count_parameters(loop.method.network):,} parameters",
         "training": (
             f"{method}{plural(loop.epochs, 'epoch')} of {plural(loop.steps_per_epoch, 'step')}, "
-            f"{plural(loop.batch_size, 'image')} a step at {recipe.data.image_size} px, "
+            f"{loop.batch_size} {unit} a step at {_shown_size(loop.feed)}, "
             f"{recipe.train.precision} on {loop.device.type}, patience {loop.patience}"
         ),
         "memory": plan.memory,
@@ -424,14 +523,14 @@ def _announce(
         "run": str(folder),
     }
     golden = min(recipe.predict.golden, len(material.parts["val"]))
-    if golden:
+    if golden and material.dims == 2 and not loop.method.prompted:
         lines["golden"] = (
             f"{plural(golden, 'validation image')} will be part of the model file; "
             "--set predict.golden=0 leaves them out"
         )
-    size = plan.choices["data.image_size"]
+    size = plan.choices["data.image_size" if material.dims == 2 else "data.patch"]
     if size.auto:
-        lines["plan"] = f"{size.value} px: {size.reason}"
+        lines["plan"] = f"{_shown_size(loop.feed)}: {size.reason}"
     for name, text in lines.items():
         console.print(f"[bold]{name:9}[/]{escape(text)}", highlight=False)
     if loop.steps_done:
