@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import medseg
@@ -14,8 +15,9 @@ from commands import medseg as command
 from data.builders import noise, save
 from medseg import zoo
 from medseg.data.catalogue import load_entry
-from medseg.errors import ModelError
-from medseg.inference.bundle import find_bundle
+from medseg.errors import ModelError, plural
+from medseg.inference.bundle import find_bundle, read_golden
+from medseg.serve.served import load_models
 from medseg.zoo.entries import ENTRIES
 
 from .conftest import Shipped
@@ -79,6 +81,23 @@ def test_a_registered_dataset_may_have_the_name_of_the_model(
     assert command("info", "nuclei").out.startswith("dataset")
     assert command("info", "nuclei", "--card").out.startswith("# Cell nuclei")
     assert command("evaluate", "nuclei", "nuclei").code == 0
+
+
+def test_a_service_knows_models_by_their_names(nuclei: Shipped) -> None:
+    (served,) = load_models([Path("nuclei")], threads=1).values()
+    assert served.name == "nuclei"
+    assert served.model.manifest.title == "Cell nuclei in microscopy"
+    assert "Caicedo" in served.card
+
+
+def test_an_export_gives_the_golden_masks_of_the_rounded_weights(nuclei: Shipped) -> None:
+    golden = len(read_golden(nuclei.model))
+    ran = command("export", "nuclei", "-o", "nuclei.onnx")
+    assert ran.code == 0, ran.err
+    assert f"Masks compared on {plural(golden, 'golden case')} of the model." in ran.out
+    exported = medseg.load("nuclei.onnx")
+    for case in read_golden(nuclei.model):
+        assert np.array_equal(exported.predict(case.image) > 0, case.classes > 0)
 
 
 def test_info_and_card_of_a_name(nuclei: Shipped) -> None:

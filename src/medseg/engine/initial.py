@@ -223,16 +223,16 @@ def carry_over(
     Raises:
         ModelError: less than a hundredth fits.
     """
-    heads = _heads(network, system, options, in_channels, num_classes)
     before = tuple(label.name for label in origin.manifest.labels)
     others = origin.manifest.num_classes != num_classes or (num_classes > 1 and before != classes)
+    heads = _heads(network, system, options, in_channels, num_classes) if others else frozenset()
     channels = origin.manifest.preprocessing.channels
     state = network.state_dict()
     whole, adapted, fresh = [], [], []
     numbers = 0
     for name, ours in state.items():
         theirs = origin.weights.get(name)
-        if theirs is None or (others and name in heads):
+        if theirs is None or name in heads:
             fresh.append(name)
             continue
         if theirs.shape == ours.shape:
