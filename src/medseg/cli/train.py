@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from shlex import quote
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,10 @@ from medseg.cli.options import (
     SplitFile,
     System,
 )
+
+if TYPE_CHECKING:
+    from medseg.engine.run import Run
+    from medseg.interactions import Interactions
 
 
 def train(
@@ -58,6 +62,14 @@ def train(
             "every report begins with it.",
         ),
     ] = False,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            help="Start from the weights of this model: a run, a .medseg file or a name of "
+            "`medseg models list`.",
+            metavar="MODEL",
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in -o.")] = False,
     settings: Settings = None,
     cache_dir: Annotated[
@@ -79,6 +91,8 @@ def train(
         medseg train photos/ -o runs/first --epochs 50 --image-size 128
 
         medseg train photos/ --system unet-narrow --set network.norm=group
+
+        medseg train photos/ --init polyp
 
         medseg train photos/ -o runs/first --resume
 
@@ -107,6 +121,7 @@ def train(
             layout=None if layout == "auto" else layout,
             split=split,
             allow_leak=allow_leak or None,
+            init=init,
             settings=settings or (),
             device=device,
             resume=resume,
@@ -118,8 +133,13 @@ def train(
         raise typer.Exit(130) from None
     if not is_leader():
         return
-    from medseg.report.run import write_run_report
+    from medseg.inference.bundle import read_manifest
+    from medseg.report.run import write_interactions, write_run_report
 
+    if read_manifest(run.bundle).prompts:
+        figure, found = write_interactions(run.folder, data, device=device)
+        _say_interactions(run, data, figure, found)
+        return
     report, evaluation = write_run_report(run.folder, data, device=device)
     if evaluation.note.startswith("Leak"):
         typer.echo(evaluation.note)
@@ -127,9 +147,31 @@ def train(
     typer.echo(f"validation Dice {run.val_dice:.4f} after {epochs_done} (at network size)")
     typer.echo(f"report    {report}")
     typer.echo(f"model     {run.bundle}")
-    name = run.recipe.system
-    network = f" --system {quote(name)}" if name.endswith(".py") else ""
+    network = _network_option(run)
     folder = quote(str(run.folder))
     typer.echo(f"next      medseg predict {folder} IMAGES -o masks --overlay{network}")
     typer.echo(f"          medseg evaluate {quote(str(data))} {folder}{network}")
+    typer.echo("          (opens the test part: once, at the end)")
+
+
+def _network_option(run: Run) -> str:
+    """What names the network where only its file does."""
+    name = run.recipe.system
+    return f" --system {quote(name)}" if name.endswith(".py") else ""
+
+
+def _say_interactions(run: Run, data: Path, figure: Path, found: Interactions) -> None:
+    if found.note.startswith("Leak"):
+        typer.echo(found.note)
+    first, *_, last = found.means()
+    assert first.mean is not None
+    assert last.mean is not None
+    typer.echo(
+        f"validation Dice {first.mean:.4f} after a click, {last.mean:.4f} after {found.count}"
+    )
+    typer.echo(f"figure    {figure}")
+    typer.echo(f"model     {run.bundle}")
+    folder, network = quote(str(run.folder)), _network_option(run)
+    typer.echo(f"next      medseg predict {folder} IMAGE -o masks --point X,Y{network}")
+    typer.echo(f"          medseg evaluate {quote(str(data))} {folder} --interactions 10{network}")
     typer.echo("          (opens the test part: once, at the end)")
