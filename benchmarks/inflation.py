@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,6 +47,7 @@ from medseg.engine.checkpoint import load_checkpoint, save_checkpoint
 from medseg.engine.loop import TrainingLoop
 from medseg.engine.openings import Opening, log_opening
 from medseg.engine.train import train
+from medseg.files import write_text
 from medseg.inference.network import Model, load_network
 from medseg.metrics.statistics import bootstrap_mean
 
@@ -216,8 +218,12 @@ def added(statistic: Callable[[NDArray[np.intp]], float], cases: int) -> dict[st
     }
 
 
-def analyse(run: Path, data: Path) -> dict[str, Any]:
-    """What each habit adds to the protocol's Dice on the test part of a run."""
+def analyse(run: Path, data: Path, notes: Path) -> dict[str, Any]:
+    """What each habit adds to the protocol's Dice on the test part of a run; kept in ``notes``."""
+    noted = notes / f"{run.name}.json"
+    if noted.is_file():
+        known: dict[str, Any] = json.loads(noted.read_text(encoding="utf-8"))
+        return known
     model = open_model(run)
     cases = load_cases(model, test_cases(run, data, model))
     chosen = measure(model, cases)
@@ -248,6 +254,7 @@ def analyse(run: Path, data: Path) -> dict[str, Any]:
                 len(cases),
             )
         found["dice_by_epoch"] = [round(PROTOCOL(each, everything), 5) for each in epochs]
+    write_text(noted, json.dumps(found, indent=1))
     return found
 
 
@@ -379,6 +386,7 @@ def main() -> None:
     parser.add_argument("runs", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--video-seeds", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--image-size", type=int, default=64)
     parser.add_argument("--system", default="med2d-segnet")
@@ -388,18 +396,20 @@ def main() -> None:
     found: dict[str, Any] = {
         "claim": CLAIM,
         "settings": arguments.settings,
-        "finished": [analyse(run, arguments.kvasir) for run in arguments.finished],
+        "finished": [analyse(run, arguments.kvasir, arguments.runs) for run in arguments.finished],
         "kvasir": [],
         "cvc": [],
     }
     for seed in range(arguments.seeds):
         folder = arguments.runs / f"{arguments.kvasir.name}-{seed}"
         train_once(arguments.kvasir, folder, arguments, seed=seed)
-        found["kvasir"].append(analyse(folder, arguments.kvasir))
+        found["kvasir"].append(analyse(folder, arguments.kvasir, arguments.runs))
         found["summary"] = summary(found["kvasir"])
-    for seed in range(arguments.seeds):
-        found["cvc"].append(videos(arguments.cvc, seed, arguments))
+    # A long measurement that is cut short has said what it knows.
     save(arguments.output, found)
+    for seed in range(arguments.video_seeds):
+        found["cvc"].append(videos(arguments.cvc, seed, arguments))
+        save(arguments.output, found)
 
 
 if __name__ == "__main__":

@@ -322,7 +322,8 @@ def run_tasks(
                         text = f"its process ended with exit code {code}; see log.txt"
                         write_text(Path(task.folder) / "cell.json", json.dumps({"error": text}))
                     record = task.record or {}
-                    said = record.get("error") or f"Dice {record.get('dice', float('nan')):.4f}"
+                    dice = record.get("dice")
+                    said = record.get("error") or ("done" if dice is None else f"Dice {dice:.4f}")
                     print(f"{task.folder}: {said}", flush=True)
                     finished(task)
         except KeyboardInterrupt:

@@ -297,3 +297,15 @@ def test_of_many_pixels_evenly_spaced_ones_are_kept(
     pixels = take_sample(model, cached(images, masks), np.arange(2), Console(quiet=True))
     assert len(pixels.classes) == 2 * 11 * 11
     assert pixels.classes.all()
+
+
+def test_side_heads_are_not_shipped(tmp_path: Path) -> None:
+    run = train(
+        squares(tmp_path / "data"), output=tmp_path / "run", image_size=16, epochs=1, batch_size=2,
+        settings=(*TINY, "network.side_heads=true", "loss.deep_supervision=[0.5]"), device="cpu",
+        quiet=True,
+    )  # fmt: skip
+    assert "loss_deep_supervision" in (run.folder / "metrics.jsonl").read_text()
+    shipped = load_network(run.folder)
+    assert not shipped.manifest.network["side_heads"]
+    assert not any(name.startswith("side_heads") for name in shipped.network.state_dict())

@@ -21,6 +21,7 @@ from medseg.cli import (
     info,
     models,
     predict,
+    pretrain,
     serve,
     systems,
     train,
@@ -57,6 +58,7 @@ def _root(
 
 
 app.command("train")(train.train)
+app.command("pretrain")(pretrain.pretrain)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
 app.command("explain")(explain.explain)

@@ -40,8 +40,10 @@ class Feed(ABC):
         steps_per_epoch: how many whole batches an epoch has.
         size: of the image a network sees, in pixels or voxels by axis.
         memory_format: of the network's weights and images.
+        score: what :meth:`validate` measures, as ``metrics.jsonl`` calls it.
     """
 
+    score: ClassVar[str] = "val_dice"
     key: str
     batch_size: int
     steps_per_epoch: int

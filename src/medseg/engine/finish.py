@@ -109,7 +109,11 @@ def write_model(
         console: for progress.
         volumes: of a network of volumes, how they become its input, and what validates it.
     """
-    recipe = run.recipe
+    recipe, options = run.recipe, dict(run.recipe.network)
+    if options.get("side_heads"):
+        # They have done their work in training.
+        network.drop_side_heads()  # type: ignore[operator]
+        options["side_heads"] = False
     # Cloned because weights may be tied, which safetensors refuses.
     weights = to_safetensors(
         {k: v.clone(memory_format=torch.contiguous_format) for k, v in network.state_dict().items()}
@@ -118,7 +122,7 @@ def write_model(
     labels = pointed_at(material.labels) if prompts else material.labels
     manifest = Manifest(
         system=recipe.system,
-        network=json.loads(json.dumps(recipe.network)),
+        network=json.loads(json.dumps(options)),
         num_classes=labels.num_classes,
         labels=tuple(
             StoredLabel(name=x.name, value=x.value, colour=_colour(index))

@@ -261,7 +261,7 @@ class TrainingLoop:
             "epoch": state.epoch + 1,
             "loss": sum(losses.values()),
             **{f"loss_{name}": value for name, value in losses.items()},
-            "val_dice": dice,
+            self.feed.score: dice,
             "lr": self.method.learning_rate(self.steps_done - 1, self.steps),
             "images_per_second": state.step * self.batch_size / state.seconds,
             "seconds": state.seconds,
@@ -274,7 +274,7 @@ class TrainingLoop:
                 save_checkpoint(
                     self.best,
                     {"network": self.average.network.state_dict()},
-                    {"epoch": state.epoch, "val_dice": dice},
+                    {"epoch": state.epoch, self.feed.score: dice},
                 )
         state.epoch += 1
         state.step, state.seconds, state.losses = 0, 0.0, {}

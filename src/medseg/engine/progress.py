@@ -17,7 +17,7 @@ from rich.progress import (
 
 
 class TrainingProgress:
-    """A bar over all steps with the current loss, validation Dice, speed and time left.
+    """A bar over all steps with the current loss, validation score, speed and time left.
 
     Args:
         console: where to draw.
@@ -36,7 +36,7 @@ class TrainingProgress:
         self.progress = Progress(
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
             BarColumn(bar_width=None),
-            TextColumn("loss {task.fields[loss]}  val Dice {task.fields[dice]}"),
+            TextColumn("loss {task.fields[loss]}  {task.fields[score]}"),
             TextColumn("{task.fields[speed]} images/s"),
             TimeElapsedColumn(),
             TextColumn("left"),
@@ -52,7 +52,7 @@ class TrainingProgress:
             epoch=1,
             epochs=epochs,
             loss="-",
-            dice="-",
+            score="",
             speed="-",
         )
 
@@ -80,11 +80,13 @@ class TrainingProgress:
 
     def epoch(self, row: dict[str, float], best: bool) -> None:
         """An epoch ended with the metrics ``row``."""
-        self.progress.update(self.task, dice=f"{row['val_dice']:.4f}")
+        name = next(key for key in row if key.startswith("val_"))
+        score = f"{name.replace('_', ' ').replace('dice', 'Dice')} {row[name]:.4f}"
+        self.progress.update(self.task, score=score)
         if not self.quiet and not self.console.is_terminal:
             self.console.print(
                 f"epoch {row['epoch']:.0f}/{self.epochs}  loss {row['loss']:.4f}  "
-                f"val Dice {row['val_dice']:.4f}{' *' if best else ''}  "
+                f"{score}{' *' if best else ''}  "
                 f"{row['images_per_second']:.1f} images/s  {row['seconds']:.0f} s",
                 highlight=False,
             )

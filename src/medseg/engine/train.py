@@ -162,7 +162,9 @@ def train(
     precision = choose_precision(recipe.train.precision, where)
     # Side heads for deep supervision may have no gradient in a training without it, nor what
     # another phase moves.
-    side_heads = hasattr(network_class(recipe.system), "forward_all")
+    side_heads = hasattr(network_class(recipe.system), "forward_all") and recipe.network.get(
+        "side_heads", True
+    )
     several = len(method_class(recipe.method).phases) > 1
     accelerator = make_accelerator(where, precision, unused_parameters=side_heads or several)
     plan = _shared_plan(recipe, material, where, precision, processes, console)

@@ -40,6 +40,8 @@ class Supervised(Method):
         outputs = _side_outputs(self.network, self.recipe)(batch["image"])
         weights = settings.deep_supervision
         logits, *sides = (output.float() for output in outputs)
+        if not sides:
+            raise _no_side_outputs(self.recipe)
         if len(sides) != len(weights):
             raise RecipeError(
                 "loss.deep_supervision",
@@ -60,10 +62,15 @@ def _side_outputs(network: nn.Module, recipe: Recipe) -> Callable[[Tensor], list
     """The network's ``forward_all``: an image to its logits and those of its side outputs."""
     found = getattr(network, "forward_all", None)
     if found is None:
-        raise RecipeError(
-            "loss.deep_supervision",
-            f"{recipe.system} has no side outputs",
-            "Leave it out, or take a network that has them (ege-unet, mk-unet)",
-        )
+        raise _no_side_outputs(recipe)
     forward_all: Callable[[Tensor], list[Tensor]] = found
     return forward_all
+
+
+def _no_side_outputs(recipe: Recipe) -> RecipeError:
+    return RecipeError(
+        "loss.deep_supervision",
+        f"{recipe.system} has no side outputs",
+        "Leave it out, or take a network that has them: ege-unet, mk-unet, med2d-segnet with "
+        "network.side_heads=true",
+    )

@@ -350,3 +350,21 @@ def test_it_learns_to_segment_noisy_ellipses() -> None:
     assert dice > 0.9
     assert dice > mean_dice(torch.ones_like(predicted), masks[unseen]) + 0.2
     assert dice > mean_dice(images[unseen][:, 0] > 0.5, masks[unseen]) + 0.2
+
+
+@pytest.mark.parametrize(("stem_stride", "sides"), [(1, 3), (2, 2)])
+def test_side_heads_answer_at_the_images_size_and_leave_the_rest_as_it_was(
+    stem_stride: int, sides: int
+) -> None:
+    torch.manual_seed(0)
+    plain = Med2DSegNet(num_classes=3, stem_stride=stem_stride).eval()
+    torch.manual_seed(0)
+    taught = Med2DSegNet(num_classes=3, stem_stride=stem_stride, side_heads=True).eval()
+    image = torch.randn(1, 3, 33, 47)
+    outputs = taught.forward_all(image)
+    assert [tuple(each.shape) for each in outputs] == [(1, 3, 33, 47)] * (1 + sides)
+    assert torch.equal(outputs[0], plain(image))
+    assert torch.equal(taught(image), plain(image))
+    taught.drop_side_heads()
+    assert taught.state_dict().keys() == plain.state_dict().keys()
+    assert plain.forward_all(image)[1:] == []

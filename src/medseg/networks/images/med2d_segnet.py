@@ -250,9 +250,19 @@ class StagedSegNet(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """``(B, C, H, W)`` images of any size to ``(B, K, H, W)`` logits."""
+        return self._logits(self._decode(image)[-1], image)
+
+    def _decode(self, image: Tensor) -> list[Tensor]:
+        """What the decoder's stages give, from the deepest to the shallowest."""
         *skips, x = self.forward_features(image)
+        maps: list[Tensor] = []
         for stage, skip in zip(self.decoder, reversed(skips), strict=True):
             x = stage(x, skip)
+            maps.append(x)
+        return maps
+
+    def _logits(self, x: Tensor, image: Tensor) -> Tensor:
+        """The head on the shallowest map."""
         logits: Tensor = self.head(x)
         if self.stem_stride == 1:
             return logits
@@ -275,6 +285,9 @@ class Med2DSegNet(StagedSegNet):
         activation: ``relu6``, ``relu``, ``leaky_relu``, ``gelu`` or ``silu``.
         stem_stride: 1, or 2 for a stem at 1/2 (see :class:`StagedSegNet`).
         decoder: ``residual`` (two 3x3 convolutions a stage) or ``depthwise``.
+        side_heads: add a 1x1 head to each of the decoder's stages but the last, at 1/2, 1/4 and
+            1/8 (at 1/4 and 1/8 with ``stem_stride`` 2), for deep supervision. The other weights
+            start as without them, and :meth:`drop_side_heads` takes them away after training.
 
     Raises:
         ValueError: numbers that make no network.
@@ -294,6 +307,7 @@ class Med2DSegNet(StagedSegNet):
         activation: Activation = "relu6",
         stem_stride: int = 1,
         decoder: Decoder = "residual",
+        side_heads: bool = False,
     ) -> None:
         kernels = _each_stage("kernel", kernel, len(depths))
         expansions = _each_stage("expansion", expansion, len(depths))
@@ -325,6 +339,19 @@ class Med2DSegNet(StagedSegNet):
             stem_stride=stem_stride,
             decoder=decoder,
         )
+        shallow = widths[stem_stride:-1] if side_heads else ()
+        self.side_heads = nn.ModuleList(nn.Conv2d(width, num_classes, 1) for width in shallow)
+
+    def forward_all(self, image: Tensor) -> list[Tensor]:
+        """The logits and those of the side heads, from shallow to deep, each ``(B, K, H, W)``."""
+        *deep, last = self._decode(image)
+        logits = self._logits(last, image)
+        sides = zip(self.side_heads, reversed(deep), strict=False)
+        return [logits, *(resize_to(head(x), logits) for head, x in sides)]
+
+    def drop_side_heads(self) -> None:
+        """Take the side heads away; what the network answers stays the same."""
+        self.side_heads = nn.ModuleList()
 
 
 def _each_stage(name: str, value: int | Sequence[int], stages: int) -> Sequence[int]:
