@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,7 +80,7 @@ def selective_scan(
             f"u {tuple(u.shape)}, a {tuple(a.shape)}, b {tuple(b.shape)} and c {tuple(c.shape)} "
             "do not fit: a is (D, N), b and c are (B, G, N, L), and G divides D"
         )
-    with torch.autocast(u.device.type, enabled=False):
+    with _single_precision(u.device.type):
         wide = torch.promote_types(u.dtype, torch.float32)
         v, step, a, b, c = (each.to(wide) for each in (u, delta, a, b, c))
         if delta_bias is not None:
@@ -99,6 +100,11 @@ def selective_scan(
         if z is not None:
             y = y * F.silu(z.to(wide))
         return y.to(u.dtype), last.transpose(2, 3).reshape(batch, channels, states)
+
+
+def _single_precision(device: str) -> AbstractContextManager[Any]:
+    known = torch.amp.is_autocast_available(device)  # not on meta
+    return torch.autocast(device, enabled=False) if known else nullcontext()
 
 
 Scan = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]

@@ -104,6 +104,7 @@ def exported(
     size: int,
     *,
     fill: Callable[[nn.Module], nn.Module] = fill_with_waves,
+    head: str = "head",
     **options: Any,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Foreground probabilities of noise by PyTorch and by ONNX Runtime; logits spread by 1 about 0.
@@ -114,12 +115,12 @@ def exported(
     image = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
     with torch.no_grad():
         pixels = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
-        network.get_parameter("head.weight").div_(network((pixels - 0.5) / 0.25).std())
+        network.get_parameter(f"{head}.weight").div_(network((pixels - 0.5) / 0.25).std())
         logits = network((pixels - 0.5) / 0.25).flatten().sort().values
         # In the widest gap about the middle, where rounding cannot change a decision.
         part = logits[len(logits) // 4 : -len(logits) // 4]
         widest = part.diff().argmax()
-        network.get_parameter("head.bias").sub_(part[widest : widest + 2].mean())
+        network.get_parameter(f"{head}.bias").sub_(part[widest : widest + 2].mean())
     manifest = Manifest(
         system=system,
         network=options,
@@ -143,7 +144,9 @@ def exported(
 def traced_difference(network: nn.Module, *sizes: tuple[int, int]) -> float:
     """Largest difference of the logits when traced at 64 x 64 and used at ``sizes``."""
     network.eval()
-    traced: Any = torch.jit.trace(network, torch.randn(1, 3, 64, 64), check_trace=False)
-    images: list[Tensor] = [torch.randn(2, 3, *size) for size in sizes]
+    kind = next(network.parameters()).dtype
+    example = torch.randn(1, 3, 64, 64, dtype=kind)
+    traced: Any = torch.jit.trace(network, example, check_trace=False)
+    images: list[Tensor] = [torch.randn(2, 3, *size, dtype=kind) for size in sizes]
     with torch.inference_mode():
         return max((traced(x) - network(x)).abs().max().item() for x in images)

@@ -63,8 +63,12 @@ class Small:
     """Modules that the logits do not depend on."""
     tracer_warns: bool = False
     """Of shapes that are right at every size."""
+    traced_in: torch.dtype = torch.float32
+    """Double where weights of waves make much of the last digits."""
     exported_at: int = 64
     exported_with: Callable[[nn.Module], nn.Module] = fill_with_waves
+    head: str = "head"
+    """The layer that gives the logits."""
 
 
 WIDTHS_OF_SIX = (
@@ -118,6 +122,7 @@ SMALL: Mapping[str, Small] = {
         refused=(("width", 0), ("width", 12), ("depths", [1, 2, 2]), ("depths", [1, 2, 2, -1])),
         steps=20,
         tracer_warns=True,
+        traced_in=torch.float64,
     ),
     "lv-unet": Small(
         options={"widths": (24, 16, 32)},
@@ -247,6 +252,23 @@ SMALL: Mapping[str, Small] = {
             ("widths", [16, 16, 16, 16, 0]),
         ),
     ),
+    "unetpp": Small(
+        options={"widths": (4, 6, 8)},
+        multiple=4,
+        refused=(
+            ("widths", []),
+            ("widths", [8]),
+            ("widths", [8, 16, 0]),
+            ("depth", 0),
+            ("depth", 5),
+            ("norm", "layer"),
+            ("upsampling", "nearest"),
+            ("as_released", "pytorch"),
+            ("dims", 1),
+        ),
+        aside=("heads.1",),
+        head="heads.4",
+    ),
     "unext": Small(
         options={"widths": (4, 6, 8, 10, 12)},
         multiple=32,
@@ -258,8 +280,12 @@ SMALL: Mapping[str, Small] = {
         ),
     ),
 }
-# Networks that are pointed at something have a contract of their own.
-PLAIN = [name for name in systems.names() if not systems.load_card(name).prompts]
+# Networks that are pointed at something have a contract of their own, and so do those of volumes.
+PLAIN = [
+    name
+    for name in systems.names()
+    if 2 in systems.load_card(name).dims and not systems.load_card(name).prompts
+]
 OF_NETWORK = {systems.load_card(name).network: small for name, small in SMALL.items()}
 
 
@@ -345,7 +371,7 @@ def test_its_loss_falls(system: str) -> None:
 
 @EVERY
 def test_a_traced_network_gives_the_same_logits_at_any_size(system: str) -> None:
-    network = fill_and_normalise(build(system))
+    network = fill_and_normalise(build(system)).to(FORMS[system].traced_in)
     with warnings.catch_warnings():
         if FORMS[system].tracer_warns:
             warnings.simplefilter("ignore", torch.jit.TracerWarning)
@@ -377,6 +403,7 @@ EXPORTED_ELSEWHERE = {
     "mk-unet-s",
     "unet",
     "unet-narrow",
+    "unetpp-nnunet",
 }
 
 
@@ -384,5 +411,5 @@ EXPORTED_ELSEWHERE = {
 @pytest.mark.parametrize("system", sorted(set(PLAIN) - EXPORTED_ELSEWHERE))
 def test_onnx_runtime_draws_the_same_mask(system: str) -> None:
     small = OF_NETWORK[systems.load_card(system).network]
-    ours, theirs = exported(system, small.exported_at, fill=small.exported_with)
+    ours, theirs = exported(system, small.exported_at, fill=small.exported_with, head=small.head)
     assert abs(ours - theirs).max() < 1e-4
