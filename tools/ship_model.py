@@ -148,6 +148,12 @@ def rounded(weights: bytes) -> bytes:
 def _described(manifest: Manifest, entry: Entry, weights: bytes) -> Manifest:
     """The manifest with what the entry says, and of the rounded weights."""
     data = load_entry(entry.dataset)
+    # Warnings name files and folders of where it was trained, and so may what it started from.
+    facts = {key: value for key, value in manifest.data.items() if key != "warnings"}
+    recipe = dict(manifest.recipe)
+    if "init" in facts:
+        recipe["init"] = Path(recipe["init"]).name
+        facts["init"] = {**facts["init"], "model": recipe["init"]}
     labels = manifest.labels
     if manifest.num_classes == 1:
         # Data that do not say what their one class is call it foreground.
@@ -157,9 +163,9 @@ def _described(manifest: Manifest, entry: Entry, weights: bytes) -> Manifest:
             "title": entry.title,
             "licence": entry.licence,
             "labels": labels,
+            "recipe": recipe,
             "data": {
-                # Warnings name files and folders of where it was trained.
-                **{key: value for key, value in manifest.data.items() if key != "warnings"},
+                **facts,
                 "name": data.title,
                 "licence": data.licence,
                 "attribution": entry.attribution,

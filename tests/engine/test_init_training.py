@@ -155,6 +155,12 @@ def test_the_model_remembers_what_its_start_has_seen_and_whom_to_name(
     assert scored.seen == len(learnt["train"]) + len(learnt["val"])
 
 
+def test_a_start_of_a_start_is_named_too(reference: Path) -> None:
+    inherited = load_origin(str(reference)).inherited
+    assert inherited["attribution"] == "Doe (2020)"
+    assert set(inherited["seen"]) == set(read_manifest(reference / "model.medseg").data["seen"])
+
+
 def test_a_model_that_knows_the_test_part_is_refused(
     trained: Path, photos: Path, tmp_path: Path
 ) -> None:

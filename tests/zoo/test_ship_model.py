@@ -101,6 +101,24 @@ def test_no_path_of_where_it_was_trained_is_in_the_file(shipped: Shipped, photos
         assert str(folder).encode() not in content
 
 
+def test_where_the_model_that_training_started_from_lay_is_not_told(
+    tool: ModuleType, shipped: Shipped, photos: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(shipped.run, tmp_path / "run"))
+    bundle = read_bundle(run / "model.medseg")
+    manifest = bundle.manifest.model_copy(
+        update={
+            "recipe": {**bundle.manifest.recipe, "init": "/secret/start.medseg"},
+            "data": {**bundle.manifest.data, "init": {"model": "/secret/start.medseg"}},
+        }
+    )
+    write_bundle(run / "model.medseg", manifest, bundle.weights)
+    tool.ship(run, "hippocampus", photos, models=tmp_path, cases=tmp_path / "cases")
+    told = read_manifest(tmp_path / "hippocampus.medseg")
+    assert told.recipe["init"] == told.data["init"]["model"] == "start.medseg"
+    assert b"secret" not in (tmp_path / "hippocampus.medseg").read_bytes()
+
+
 def test_the_scores_are_those_of_the_test_part_by_the_rounded_weights(
     shipped: Shipped, photos: Path, tmp_path: Path
 ) -> None:

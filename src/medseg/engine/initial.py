@@ -42,14 +42,16 @@ class Origin:
 
     @property
     def inherited(self) -> dict[str, Any]:
-        """What a model that starts from it must remember: whom to name, and the images that it has
-        seen through it."""
+        """What a model that starts from it must remember: whom to name, also of the model that this
+        one started from, and the images that it has seen through it."""
         data = self.manifest.data
+        before = data.get("init")
+        earlier = before.get("attribution", "") if isinstance(before, dict) else ""
         return {
             "model": self.name,
             "weights_sha256": self.manifest.weights_sha256,
             "licence": self.manifest.licence,
-            "attribution": str(data.get("attribution", "")),
+            "attribution": " ".join(filter(None, (str(data.get("attribution", "")), str(earlier)))),
             "seen": list(data.get("seen", ())),
         }
 
