@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -14,6 +15,9 @@ from typing import Any
 import torch
 
 import medseg
+from medseg.inference.bundle import Manifest
+from medseg.inference.network import Model
+from medseg.models import create_model
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -50,6 +54,23 @@ def origin() -> dict[str, Any]:
             "torch": torch.__version__,
         },
     }
+
+
+def random_model(system: str, size: int) -> Model:
+    """A binary model of ``system`` for images of ``size`` pixels, with random weights."""
+    torch.manual_seed(0)
+    network = create_model(system)
+    manifest = Manifest.model_validate(
+        {
+            "system": system, "network": {}, "num_classes": 1,
+            "labels": [{"name": "background", "value": 0}, {"name": "object", "value": 255}],
+            "preprocessing": {"image_size": size, "channels": 3, "mean": [0.5] * 3,
+                              "std": [0.25] * 3},
+            "recipe": {}, "data": {}, "scores": {}, "parameters": 0,
+            "weights_sha256": hashlib.sha256(b"").hexdigest(),
+        }
+    )  # fmt: skip
+    return Model(manifest, network, device="cpu")
 
 
 def save(path: Path, measured: dict[str, Any]) -> None:
