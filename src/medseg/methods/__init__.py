@@ -7,6 +7,7 @@ METHODS: Mapping[str, str] = {
     "interactive": "medseg.methods.interactive:Interactive",
     "reconstruction": "medseg.methods.reconstruction:Reconstruction",
     "supervised": "medseg.methods.supervised:Supervised",
+    "dsd": "medseg.methods.dsd:DSD",
     "distillation": "medseg.methods.distillation:Distillation",
 }
 """By name, ``module:class`` of each way of training; imported only when it is used."""
