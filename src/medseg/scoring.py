@@ -203,6 +203,7 @@ def evaluate(
                 convention=rules,
                 seed=seed,
                 instances=instances,
+                slices=model.manifest.picture_slices,
                 workers=workers,
             )
         except DataError as error:

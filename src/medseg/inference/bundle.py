@@ -140,6 +140,7 @@ class _ReadSettings(BaseModel):
     snap_masks: Literal["auto", "always", "never"] = "auto"
     group_pattern: str | None = None
     layout: str = "auto"
+    slices: str | None = None
 
 
 class _UsedRecipe(BaseModel):
@@ -219,6 +220,13 @@ class Manifest(BaseModel):
         if any(not 0 <= k < len(self.labels) for each in self.regions for k in each.classes):
             raise ValueError("a region has a class that is not there")
         return self
+
+    @property
+    def picture_slices(self) -> str | None:
+        """Of a model of volumes: which pictures are slices of one (``data.slices``)."""
+        if self.volume is None:
+            return None
+        return _UsedRecipe.model_validate(self.recipe).data.slices
 
     @property
     def label_map(self) -> LabelMap:

@@ -19,7 +19,7 @@ from PIL import Image
 
 from medseg.data.case import Case
 from medseg.data.expand import Subject, expand
-from medseg.data.io import is_image_file, read_image, stem, write_mask
+from medseg.data.io import is_image_file, pages, read_image, stem, write_mask
 from medseg.data.io.volume import is_volume, read_header, write_mask_like, written_suffix
 from medseg.data.labels import decode_mask
 from medseg.data.layouts import is_dataset, open_dataset
@@ -192,7 +192,8 @@ class _Image:
         name: of the mask, below the output folder, without suffix.
         source: as reported.
         parts: a picture, or the slices in order.
-        volume: the files of the volume; None for a picture.
+        volume: the files of the volume; None for a picture, and for pictures that are the slices
+            of one.
         suffix: of the mask.
     """
 
@@ -208,16 +209,25 @@ class _Image:
         return self.name if len(self.parts) == 1 else f"{self.name}{SLICE}{index:0{digits}}"
 
 
-def _images(found: Mapping[str, Source]) -> list[_Image]:
+def _images(found: Mapping[str, Source], pictures: str | None) -> list[_Image]:
     """Put the slices of each volume together again.
+
+    Args:
+        found: by name.
+        pictures: which pictures are slices, as in :func:`gather`.
 
     Raises:
         DataError: only some slices of a volume are there.
     """
     images = []
-    for whole in gather(Case(name, source) for name, source in found.items()):
+    cases = [Case(name, source) for name, source in found.items()]
+    for whole in gather(cases, pictures=pictures):
         source = whole.image
         files = volume_of(source)
+        if files is None and isinstance(source, Stack):
+            suffix = pages.WRITTEN
+            images.append(_Image(whole.id, source, source.slices, None, suffix))
+            continue
         if files is None:
             images.append(_Image(whole.id, source, (source,)))
             continue
@@ -318,7 +328,7 @@ def predict_images(
     """:func:`predict_files` for images whose masks' names are already known."""
     model.check_ready()
     folder = Path(output)
-    images = _images(found)
+    images = _images(found, model.manifest.picture_slices)
     if model.labels.rgb and any(image.volume for image in images):
         raise DataError(
             next(image.source for image in images if image.volume),
@@ -453,19 +463,16 @@ def _predict_volumes(
 
         try:
             found = model.predict_source(image.source, how, progress=advance)
-            files = image.volume
-            assert files is not None
-            shown = as_shown(found.classes, files, model.settings.plane)
+            plane = model.settings.plane
+            shown = as_shown(found.classes, image.volume, plane)
             for index, part in enumerate(image.parts if options.overlay else ()):
                 picture = part.read_image(max_pixels=model.max_pixels)
                 _write_overlay(model, folder, image.part_name(index), picture, shown[index])
             if found.probabilities is not None:
-                shares = as_shown(
-                    np.moveaxis(found.probabilities, 0, -1), files, model.settings.plane
-                )
+                shares = as_shown(np.moveaxis(found.probabilities, 0, -1), image.volume, plane)
                 for index, share in enumerate(np.moveaxis(shares, -1, 1)):
                     _write_probabilities(folder, image.part_name(index), share)
-            write_classes(folder / f"{image.name}{image.suffix}", shown, model.labels, files)
+            write_classes(folder / f"{image.name}{image.suffix}", shown, model.labels, image.volume)
             report.written += 1
         except DataError as error:
             report.failed.append((image.source, _reason(image, error)))

@@ -46,6 +46,7 @@ def evaluate_folders(
     confidence: float = 0.95,
     seed: int = 0,
     instances: bool = False,
+    slices: str | None = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
@@ -74,6 +75,8 @@ def evaluate_folders(
             metrics of objects go by these numbers. Known of a registered dataset. Where no
             predicted mask holds two numbers, or ``predictions.json`` says what they show, the
             connected components of a prediction are its objects.
+        slices: which pictures are slices of volumes, as in :func:`medseg.data.slices.gather`;
+            these are scored as volumes.
         workers: processes that read and score; 1 does all in this one. None: one for each core
             from :data:`medseg.metrics.workers.WORTH_PROCESSES` pictures on, threads for fewer.
             The result is the same to the bit.
@@ -84,7 +87,7 @@ def evaluate_folders(
             prediction belongs to any case, or the objects of the truth are not numbered.
     """
     truths, masks, declared = pairing.find_truths(
-        truth, only, layout=layout, group_pattern=group_pattern
+        truth, only, layout=layout, group_pattern=group_pattern, pictures=slices
     )
     paired, extra = pairing.pair(truths, predictions)
     pictures = sum(len(t.mask.slices) if isinstance(t.mask, Stack) else 1 for t in truths)

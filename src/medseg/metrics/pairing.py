@@ -81,6 +81,7 @@ def find_truths(
     *,
     layout: str = "auto",
     group_pattern: str | None = None,
+    pictures: str | None = None,
 ) -> tuple[list[Truth], list[Source], LabelMap | None]:
     """List the true masks of a dataset or of a folder of masks.
 
@@ -89,6 +90,8 @@ def find_truths(
         only: the case ids wanted, of volumes or of their slices; None for all.
         layout: how a dataset lies on disk, where it cannot be recognised.
         group_pattern: a regular expression that finds the patient in a case id.
+        pictures: which pictures are slices of volumes, as in
+            :func:`medseg.data.slices.gather`.
 
     Returns:
         The truths sorted by case; the masks that show what values there are (all, whatever
@@ -114,7 +117,7 @@ def find_truths(
                 raise DataError(problem.where, problem.found, problem.remedy)
         labelled = [case for case in dataset.cases if case.mask is not None]
         truths = []
-        for whole in gather(labelled):
+        for whole in gather(labelled, pictures=pictures):
             if whole.mask is not None:
                 names = (whole.id, _beside(whole.id, whole.mask.path))
                 patient = whole.cases[0].patient

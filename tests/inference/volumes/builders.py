@@ -25,6 +25,7 @@ def manifest_and_weights(
     channels: int = 1,
     options: dict[str, Any] | None = None,
     postprocessing: dict[str, Any] | None = None,
+    recipe: dict[str, Any] | None = None,
     **volume: Any,
 ) -> tuple[Manifest, bytes]:
     """What a training would store; ``volume`` is its section of that name."""
@@ -48,7 +49,7 @@ def manifest_and_weights(
                 **volume,
             },
             "postprocessing": postprocessing or {},
-            "recipe": {},
+            "recipe": recipe or {},
             "data": {},
             "scores": {},
             "parameters": 1,

@@ -12,6 +12,7 @@ from PIL import Image
 from commands import medseg
 from data.builders import disk, save
 from data.volumes import dicom_series, save_nifti, save_pages
+from medseg.data.io.volume import read_labels
 from medseg.errors import DataError, MedsegError, ModelError
 from medseg.inference.files import PredictOptions, predict_files
 from medseg.inference.network import load_network
@@ -286,3 +287,17 @@ def test_the_command_predicts_volumes_within_a_limit(path: Path, tmp_path: Path)
     )
     assert small.code == 1
     assert "of memory where --max-ram allows 100 MB" in small.message
+
+
+def test_pictures_that_are_slices_get_the_mask_of_their_volume(tmp_path: Path) -> None:
+    pattern = r"(.+)_slice_(\d+)"
+    model = builders.model(spacing_mm=None, plane="", recipe={"data": {"slices": pattern}})
+    slices = np.random.default_rng(0).integers(0, 255, (11, 7, 9)).astype(np.uint8)
+    for index, picture in enumerate(slices):
+        save(tmp_path / "in" / f"p_slice_{index}.png", picture)
+    report = predict_files(model, [tmp_path / "in"], tmp_path / "out")
+    assert report.failed == []
+    assert tree(tmp_path / "out") == ["p.tif", "predictions.json"]
+
+    values = read_labels((tmp_path / "out" / "p.tif",)).values
+    assert np.array_equal(values, model.predict(slices))

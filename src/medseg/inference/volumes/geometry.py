@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.data.case import LabelMap
+from medseg.data.io import pages
 from medseg.data.io.geometry import Header, Slicing, slicing
 from medseg.data.io.volume import read_header, write_mask_like
 from medseg.data.labels import decode_mask
@@ -135,18 +136,21 @@ def turned(header: Header, plane: str) -> Slicing:
     return slicing(header.shape, header.affine, plane) if plane else header.slicing
 
 
-def as_shown(slices: NDArray[T], files: tuple[Path, ...], plane: str) -> NDArray[T]:
-    """Network slices ``(S, H, W, ...)`` as those in which the volume is shown; a view."""
+def as_shown(slices: NDArray[T], files: tuple[Path, ...] | None, plane: str) -> NDArray[T]:
+    """Network slices ``(S, H, W, ...)`` as those in which the volume is shown, a view; the same
+    where the volume is a stack of pictures, and no file."""
+    if files is None:
+        return slices
     header = read_header(files)
     shown: NDArray[T] = header.slicing.cut(turned(header, plane).join(slices))
     return shown
 
 
 def write_classes(
-    path: Path, shown: NDArray[np.uint8], labels: LabelMap, files: tuple[Path, ...]
+    path: Path, shown: NDArray[np.uint8], labels: LabelMap, files: tuple[Path, ...] | None
 ) -> None:
     """Write classes ``(S, H, W)``, in the slices of :func:`as_shown`, as a mask on the grid of the
-    volume ``files``.
+    volume ``files``, or as pages of a TIFF.
 
     Raises:
         MedsegError: the folder cannot be written.
@@ -159,7 +163,10 @@ def write_classes(
             values = np.empty(shown.shape, decoded.dtype)
         values[index] = decoded
     assert values is not None
-    write_mask_like(path, values, files)
+    if files is None:
+        pages.write_mask(path, values.transpose(2, 1, 0), ())
+    else:
+        write_mask_like(path, values, files)
 
 
 def _spline(channel: NDArray[np.float32], scale: Normalisation, into: NDArray[np.float32]) -> None:

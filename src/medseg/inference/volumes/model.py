@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from medseg.data.io.geometry import Slicing
 from medseg.data.io.volume import read_header
 from medseg.data.labels import decode_mask
-from medseg.data.slices import open_slices, volume_of
+from medseg.data.slices import Stack, open_slices, volume_of
 from medseg.data.source import Source
 from medseg.data.volumes.read import Grid, grid_of
 from medseg.data.volumes.resample import Shape, Triple
@@ -258,8 +258,7 @@ class VolumeModel(Predictor):
         source = open_slices(Path(image), fourth=self.manifest.preprocessing.channels > 1)
         found = self.predict_source(source, options)
         files = volume_of(source)
-        assert files is not None
-        return found, turned(read_header(files), self.settings.plane)
+        return found, None if files is None else turned(read_header(files), self.settings.plane)
 
     def predict_source(
         self,
@@ -286,6 +285,13 @@ class VolumeModel(Predictor):
         """
         options = options or VolumeOptions()
         channels = self.manifest.preprocessing.channels
+        if volume_of(source) is None and not isinstance(source, Stack):
+            raise DataError(
+                source,
+                "is a picture, and the model takes volumes",
+                "Name a NIfTI, NRRD or DICOM volume; pictures are taken for slices by models that "
+                "were trained so (--set data.slices=PATTERN)",
+            )
         grid = grid_of(source, self.settings.plane)
         shape = network_shape(grid, self.settings, source)
         if options.limit is not None:
