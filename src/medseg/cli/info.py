@@ -127,7 +127,10 @@ def _facts(path: Path, manifest: Manifest, *, graph: bool) -> dict[str, Any]:
         "system": manifest.system,
         "parameters": manifest.parameters,
         "labels": {label.name: label.value for label in manifest.labels},
-        "input": manifest.preprocessing.model_dump(),
+        "input": manifest.preprocessing.model_dump()
+        if manifest.volume is None
+        else {"channels": manifest.preprocessing.channels, **manifest.volume.model_dump()},
+        **({"prompts": list(manifest.prompts)} if manifest.prompts else {}),
         "data": {
             key: value
             for key, value in manifest.data.items()

@@ -111,5 +111,6 @@ def out_of_memory_advice(*, batch_size: int, image_size: int | tuple[int, ...]) 
         raise MedsegError(
             "memory",
             f"not enough for {batch_size} images of {' x '.join(map(str, sizes))} {what} a step",
-            f"Lower --batch-size (half is {max(1, batch_size // 2)}) or --image-size",
+            f"Lower --batch-size (half is {max(1, batch_size // 2)}) or "
+            f"{'--image-size' if len(sizes) == 2 else 'data.patch'}",
         ) from error

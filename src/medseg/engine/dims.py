@@ -7,14 +7,17 @@ import inspect
 from medseg import systems
 from medseg.errors import RecipeError
 from medseg.models import network_class
-from medseg.recipe import Recipe
+from medseg.recipe import DataSettings, Recipe
+
+_OF_IMAGES = ("image_size",)
+_OF_VOLUMES = ("spacing", "patch", "patches_per_volume", "foreground_patches", "intensity")
 
 
 def with_dims(recipe: Recipe) -> Recipe:
     """The recipe with ``data.dims`` decided, and the option ``dims`` of a network that has one.
 
     Raises:
-        RecipeError: the network does not take such images.
+        RecipeError: the network does not take such images, or a key has no meaning for them.
     """
     system, option = recipe.system, recipe.network.get("dims")
     has_option = "dims" in inspect.signature(network_class(system)).parameters
@@ -29,6 +32,7 @@ def with_dims(recipe: Recipe) -> Recipe:
         )
     if has_option and option not in (None, dims):
         raise RecipeError(f"data.dims={dims}", f"network.dims is {option}", "Leave one of them out")
+    _check_meaning(recipe, dims)
     update: dict[str, object] = {"data": recipe.data.model_copy(update={"dims": dims})}
     if has_option:
         update["network"] = {**recipe.network, "dims": dims}
@@ -41,3 +45,22 @@ def _dims_of(system: str, *, has_option: bool) -> tuple[int, ...]:
         return (2, 3)
     dims = systems.load_card(system).dims
     return (2, 3) if has_option and len(dims) > 1 else dims
+
+
+def _check_meaning(recipe: Recipe, dims: int) -> None:
+    """Refuse what would be ignored."""
+    of_others, section = (_OF_IMAGES, "augment") if dims == 3 else (_OF_VOLUMES, "augment3d")
+    found = [
+        f"data.{name}"
+        for name in of_others
+        if getattr(recipe.data, name) != DataSettings.model_fields[name].default
+    ]
+    if getattr(recipe, section) != Recipe.model_fields[section].default:
+        found.append(section)
+    if found:
+        volumes, images = "volumes as a whole (data.dims=3)", "images (data.dims=2)"
+        here, there = (volumes, images) if dims == 3 else (images, volumes)
+        raise RecipeError(
+            ", ".join(found), f"is for {there}, and {recipe.system} is trained on {here}",
+            "Leave it out",
+        )  # fmt: skip

@@ -3,6 +3,7 @@ machine."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from functools import cache
@@ -209,7 +210,7 @@ def _patches_per_volume(recipe: Recipe, shape: Triple, patch: Shape) -> Choice:
     if recipe.data.patches_per_volume != "auto":
         return Choice(recipe.data.patches_per_volume, False, "set")
     cover = float(np.prod([max(1.0, side / own) for side, own in zip(shape, patch, strict=True)]))
-    chosen = max(1, min(MOST_PATCHES, round(cover)))
+    chosen = max(1, min(MOST_PATCHES, math.ceil(cover)))
     return Choice(chosen, True, f"{cover:.1f} patches cover the median volume; 1 to {MOST_PATCHES}")
 
 

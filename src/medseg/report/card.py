@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from medseg.data.prompts import in_words
 from medseg.engine.openings import read_openings
 from medseg.errors import DataError, plural
 from medseg.inference.bundle import (
@@ -22,6 +23,7 @@ from medseg.inference.bundle import (
 )
 
 _UNSTATED = "not stated; ask whoever gave the images"
+NOT_COUNTED = "Not scored on a test part here: `medseg evaluate DATA RUN --interactions 10`."
 NOT_SCORED = (
     "Not scored on a test part yet: `medseg evaluate DATA RUN -o RUN/scores/test.json`, then "
     "`medseg info RUN --card`."
@@ -128,6 +130,8 @@ def _identity(manifest: Manifest) -> Iterable[str]:
         )
     else:
         yield f"Input: {plural(settings.channels, 'channel')}, {_of_volumes(manifest.volume)}"
+    if manifest.prompts:
+        yield f"Pointed at what it segments, one structure an answer: {in_words(manifest.prompts)}"
     yield f"After the network: {after_the_network(manifest)}"
     yield f"Licence of the model: {_word(manifest.licence) if manifest.licence else 'not stated'}"
     yield f"Made with medseg {_word(manifest.medseg)}; weights SHA-256 `{manifest.weights_sha256}`"
@@ -199,7 +203,8 @@ def _protocol(manifest: Manifest, epochs: int | None) -> Iterable[str]:
         done = "" if epochs is None else f"{epochs} of "
         yield (
             f"Training: {done}at most {_word(training.get('epochs'))} epochs, "
-            f"{_word(training.get('batch_size'))} images a step, "
+            f"{_word(training.get('batch_size'))} "
+            f"{'images' if manifest.volume is None else 'patches'} a step, "
             f"{_word(training.get('precision'))}"
         )
     yield (
@@ -210,12 +215,13 @@ def _protocol(manifest: Manifest, epochs: int | None) -> Iterable[str]:
 
 def _scores(manifest: Manifest, test: Mapping[str, Any] | None) -> Iterable[str]:
     if "val_dice" in manifest.scores:
+        clicks = " (the mean over the first clicks)" if manifest.prompts else ""
         yield (
-            f"Validation Dice at the network's size: {manifest.scores['val_dice']:.4f}. These "
-            "cases chose the epoch, so it is a little too good."
+            f"Validation Dice at the network's size{clicks}: {manifest.scores['val_dice']:.4f}. "
+            "These cases chose the epoch, so it is a little too good."
         )
     if test is None:
-        yield NOT_SCORED
+        yield NOT_COUNTED if manifest.prompts else NOT_SCORED
         return
     confidence = test["confidence"]
     summary = test["summary"]

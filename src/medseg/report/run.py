@@ -104,13 +104,17 @@ def write_interactions(
 def _facts(manifest: Manifest, part: str) -> dict[str, str]:
     train, counts = manifest.recipe["train"], manifest.data["cases"]
     size = manifest.preprocessing.image_size
+    seen = f"{train['batch_size']} images a step at {size} x {size} pixels"
+    if manifest.volume is not None:
+        patch = " x ".join(map(str, manifest.volume.patch))
+        seen = f"{train['batch_size']} patches a step of {patch} voxels"
     return {
         "system": f"{manifest.system}, {manifest.parameters:,} parameters",
         "data": f"{counts['train']} training, {counts['val']} validation, {counts['test']} test "
         f"cases; hash {manifest.data['hash']}",
         "scored part": f"{part}, at the images' own size",
-        "training": f"{train['epochs']} epochs, {train['batch_size']} images a step at {size} x "
-        f"{size} pixels, {train['precision']}, seed {manifest.recipe['seed']}",
+        "training": f"{train['epochs']} epochs, {seen}, {train['precision']}, "
+        f"seed {manifest.recipe['seed']}",
         "chosen by": f"best validation Dice, {manifest.scores['val_dice']:.4f} at network size",
         "medseg": manifest.medseg,
         "weights": f"SHA-256 {manifest.weights_sha256}",
