@@ -7,6 +7,8 @@ import pytest
 from commands import medseg
 from medseg import systems
 from medseg.benchmark.efficiency import Efficiency
+from medseg.cli.systems import _table
+from medseg.systems.card import LEVELS
 
 NAMES = list(systems.names())
 
@@ -14,7 +16,44 @@ NAMES = list(systems.names())
 def test_the_list_has_a_line_for_every_system() -> None:
     listed = medseg("systems", "list")
     assert (listed.code, listed.err) == (0, "")
-    assert [line.split()[0] for line in listed.out.splitlines()] == NAMES
+    head, *lines = listed.out.splitlines()
+    assert head.split() == [
+        "system", "parameters", "axes", "kind", "family", "prompts", "fidelity", "measured", "on",
+        "summary",
+    ]  # fmt: skip
+    assert [line.split()[0] for line in lines] == NAMES
+
+
+def test_a_line_says_what_its_card_says() -> None:
+    (line,) = [x for x in medseg("systems", "list").out.splitlines() if x.startswith("unetpp ")]
+    assert line.split()[1:8] == ["9,049,572", "2D", "3D", "network", "unetpp", "-", "parity"]
+
+
+@pytest.mark.parametrize("width", [40, 80, 149])
+def test_a_narrow_terminal_gets_few_columns_and_no_line_too_long(width: int) -> None:
+    table = _table([systems.load_card(name) for name in NAMES], width)
+    head, *lines = table.splitlines()
+    assert head.split()[:3] == ["system", "parameters", "axes"]
+    assert "fidelity" not in head
+    assert max(map(len, lines)) <= width
+    assert [line.split()[0] for line in lines] == NAMES
+
+
+def test_the_list_can_be_of_volumes_or_of_a_family_alone() -> None:
+    def names(*options: object) -> list[str]:
+        return [
+            card["name"] for card in json.loads(medseg("systems", "list", "--json", *options).out)
+        ]
+
+    assert names("--dims", 3) == [n for n in NAMES if 3 in systems.load_card(n).dims]
+    assert names("--family", "cmunext") == ["cmunext", "cmunext-l", "cmunext-s"]
+    assert names("--family", "cmunext", "--dims", 3) == []
+
+
+def test_an_unknown_family_is_answered_with_the_nearest() -> None:
+    refused = medseg("systems", "list", "--family", "cmunex")
+    assert refused.code == 2
+    assert "Did you mean 'cmunext'?" in refused.err
 
 
 def test_list_is_what_systems_does_when_nothing_is_said() -> None:
@@ -35,6 +74,8 @@ def test_a_card_shows_reference_fidelity_and_options(name: str) -> None:
     assert (shown.code, shown.err) == (0, "")
     card = systems.load_card(name)
     assert card.reference in shown.out
+    assert f"fidelity    {card.fidelity.level}: {LEVELS[card.fidelity.level]}" in shown.out
+    assert all(file in shown.out for file in card.measured.values())
     assert f"{card.fidelity.parameters:,}" in shown.out
     assert "--set network.NAME=VALUE" in shown.out
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +12,8 @@ import typer
 
 from medseg import systems
 from medseg.cli.options import AsJson
-from medseg.errors import RecipeError, plural
+from medseg.errors import RecipeError, nearest, plural
+from medseg.systems.card import LEVELS, Card, axes, taken
 
 if TYPE_CHECKING:
     from medseg.benchmark.efficiency import Efficiency
@@ -25,22 +28,81 @@ def _default(context: typer.Context) -> None:
 
 
 @app.command("list")
-def list_(as_json: AsJson = False) -> None:
-    """List all systems: name, parameters, year, and what is special about each.
+def list_(
+    family: Annotated[
+        str | None, typer.Option(help="Only systems of this family, e.g. unet.")
+    ] = None,
+    dims: Annotated[
+        int | None, typer.Option(help="Only systems of images (2) or of volumes (3).", min=2, max=3)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the systems: parameters, images or volumes, and what is special about each.
 
-    **Example**
+    A terminal of 150 columns or more also shows what kind of system it is and of which family,
+    the prompts it takes, how far it is verified, and on which data it was measured.
+
+    **Examples**
 
         medseg systems list
+
+        medseg systems list --dims 3
+
+        medseg systems list --family unet --json
     """
     cards = [systems.load_card(name) for name in systems.names()]
+    families = sorted({card.family for card in cards})
+    if family is not None and family not in families:
+        raise RecipeError(
+            f"--family {family}", "there is no such family", nearest(family, families)
+        )
+    cards = [
+        card
+        for card in cards
+        if family in (None, card.family) and (dims is None or dims in card.dims)
+    ]
     if as_json:
         typer.echo(json.dumps([asdict(card) for card in cards], indent=1, default=dict))
         return
-    width = max(len(card.name) for card in cards)
-    for card in cards:
-        typer.echo(
-            f"{card.name:{width}}  {card.fidelity.parameters:>12,}  {card.year}  {card.summary}"
-        )
+    if cards:
+        typer.echo(_table(cards, shutil.get_terminal_size((200, 24)).columns))
+
+
+_WIDE = 150
+
+
+def _table(cards: Sequence[Card], width: int) -> str:
+    """A line for each card, cut where the terminal ends; below ``_WIDE`` with few columns."""
+    rows = [_row(card) for card in cards]
+    shown = [
+        name
+        for name in rows[0]
+        if width >= _WIDE or name in ("system", "parameters", "axes", "summary")
+    ]
+    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in shown}
+    lines = []
+    for row in ({name: name for name in shown}, *rows):
+        cells = [
+            row[name].rjust(widths[name]) if name == "parameters" else row[name].ljust(widths[name])
+            for name in shown
+        ]
+        line = "  ".join(cells).rstrip()
+        lines.append(line if len(line) <= width else line[: width - 1] + "…")
+    return "\n".join(lines)
+
+
+def _row(card: Card) -> dict[str, str]:
+    return {
+        "system": card.name,
+        "parameters": f"{card.fidelity.parameters:,}",
+        "axes": axes(card),
+        "kind": card.kind,
+        "family": card.family,
+        "prompts": ", ".join(card.prompts) or "-",
+        "fidelity": card.fidelity.level,
+        "measured on": ", ".join(card.measured) or "-",
+        "summary": f"{card.year}: {card.summary}",
+    }
 
 
 @app.command()
@@ -85,10 +147,16 @@ def show(
     known = card.fidelity
     typer.echo(f"{card.name}: {card.title}\n{card.authors} ({card.year}), {card.reference}\n")
     typer.echo(f"{card.summary}\n")
+    typer.echo(f"kind        {card.kind}, family {card.family}")
+    typer.echo(f"takes       {taken(card)}")
+    typer.echo(f"fidelity    {known.level}: {LEVELS[known.level]}")
     typer.echo(f"parameters  {known.parameters:,} (3 input channels, 1 class)")
     typer.echo(f"published   {known.official_parameters}")
     typer.echo(f"parity      {known.parity}")
     typer.echo(f"reproduced  {known.reproduced}")
+    where = dict.fromkeys(card.measured.values())
+    if where:
+        typer.echo(f"measured    {', '.join(card.measured)} ({', '.join(where)})")
     for title, lines in (
         ("from the authors", known.from_authors),
         ("reconstructed here", known.reconstructed),

@@ -88,3 +88,14 @@ class Card:
     def __post_init__(self) -> None:
         if not self.family:
             object.__setattr__(self, "family", self.name)
+
+
+def axes(card: Card) -> str:
+    """``2D``, ``3D`` or ``2D 3D``."""
+    return " ".join(f"{dims}D" for dims in card.dims)
+
+
+def taken(card: Card) -> str:
+    """What the system takes, in words."""
+    images = " and ".join({2: "images", 3: "volumes"}[dims] for dims in card.dims)
+    return f"{images}; prompts: {', '.join(card.prompts)}" if card.prompts else images
