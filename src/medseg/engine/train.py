@@ -116,6 +116,7 @@ def train(
         MedsegError: anything the user can mend; nothing half-written is left.
         Interrupted: on SIGINT, after saving.
     """
+    start = None if init is None else str(init)
     given = {
         "system": system,
         "train.epochs": epochs,
@@ -128,14 +129,14 @@ def train(
         "data.group_pattern": group_pattern,
         "data.layout": layout,
         "data.allow_leak": allow_leak,
-        "init": None if init is None else str(init),
+        "init": start,
     }
     values = {key: value for key, value in given.items() if value is not None}
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     quiet = quiet or not is_leader()
     console = Console(stderr=True, quiet=quiet)
     root = Path(data)
-    folder = Path(output) if output is not None else free_folder(root, system or values.get("init"))
+    folder = Path(output) if output is not None else free_folder(root, system or start)
     if resume and output is None:
         raise RecipeError(
             "--resume", "it does not say which run to continue", "Name the run's folder with -o"
