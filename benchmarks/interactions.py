@@ -6,6 +6,9 @@
 Every dataset is a folder ``images/`` and ``masks/`` below ``--data``. As many images of each are
 taken evenly, the first of a kind go to training and the last to the test, by patient; ``--unseen``
 datasets are tested on only. Whatever FOLDER holds already is not made again.
+
+``--medscribble`` names a copy of MedScribble (Wong et al. 2023; in the authors' repository), on
+which people's scribbles are compared with simulated ones: one answer to each annotator's.
 """
 
 from __future__ import annotations
@@ -13,16 +16,24 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import itertools
 import json
 import subprocess
-import sys
+import zlib
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import medseg
+from medseg.data.prompts import Prompts
+from medseg.data.simulate_prompts import random_scribble
 from medseg.files import write_text
+from medseg.inference.promptable import PromptableModel
 from medseg.interactions import WAYS, measure_interactions
+from medseg.metrics.statistics import bootstrap_mean
 
 PATIENTS = {"hc18": lambda name: name.split("_")[0]}
 # Of brain_tumor neighbouring names may be one patient's: blocks of them stay together.
@@ -78,6 +89,36 @@ def short(found: dict[str, Any]) -> dict[str, Any]:
     return {**kept, "structures": len(names), "datasets": by_dataset}
 
 
+def human_scribbles(run: Path, root: Path) -> dict[str, Any]:
+    """Mean Dice of one answer to a person's scribbles, and to simulated ones on the same image."""
+    model = medseg.load(run, device="cpu")
+    assert isinstance(model, PromptableModel)
+    human, simulated, drawn = [], [], []
+    for folder in sorted(path.parent for path in root.rglob("seg.npy")):
+        mask = np.load(folder / "seg.npy").squeeze() > 0.5
+        image = np.load(folder / "img.npy").squeeze().astype(np.float64)
+        grey = (255 * (image - image.min()) / np.ptp(image)).astype(np.uint8)
+        scores: list[list[float]] = [[], []]
+        for annotator in range(3):
+            person = np.load(folder / f"scribble_{annotator}.npy").squeeze().astype(np.float32)
+            random = np.random.default_rng([zlib.crc32(folder.name.encode()), annotator])
+            strokes = [random_scribble(each, 2, random) for each in (mask, ~mask)]
+            for scribbles, into in zip((person.clip(0, 1), np.stack(strokes)), scores, strict=True):
+                session = model.session(grey)
+                session.add(Prompts(scribbles=scribbles))
+                found = session.classes == 1
+                into.append(2 * float((found & mask).sum()) / float(found.sum() + mask.sum()))
+            drawn.append((float(person.sum()), float(np.sum(strokes))))
+        human.append(float(np.mean(scores[0])))
+        simulated.append(float(np.mean(scores[1])))
+    return {
+        "images": len(human),
+        "pixels_drawn": dict(zip(("human", "simulated"), np.mean(drawn, 0).round(1), strict=True)),
+        "dice_human": asdict(bootstrap_mean(human)),
+        "dice_simulated": asdict(bootstrap_mean(simulated)),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("datasets", nargs="+")
@@ -88,8 +129,9 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=300)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--interactions", type=int, default=10)
+    parser.add_argument("--medscribble", type=Path)
     args = parser.parse_args()
     settings = [
         "network.widths=[32,32,32,32]",
@@ -100,26 +142,29 @@ def main() -> None:
     mix, unseen = args.work / "mix", args.work / "unseen"
     rows = [row for name in args.datasets for row in rows_of(args.data / name, args.limit, True)]
     write_manifest(mix / "manifest.csv", rows)
-    run = args.work / f"run-{args.seed}"
-    if not (run / "model.medseg").is_file():
-        medseg.train(
-            mix, system="scribbleprompt", output=run, epochs=args.epochs, image_size=args.size,
-            seed=args.seed, patience=args.epochs, settings=settings, device="cpu",
-            resume=(run / "recipe.yaml").is_file(),
-        )  # fmt: skip
-    results = {"seen": [], "unseen": []}
     places = [("seen", mix)]
     if args.unseen:
         others = [row for name in args.unseen for row in rows_of(args.data / name, 100, False)]
         write_manifest(unseen / "manifest.csv", others)
         places.append(("unseen", unseen))
-    for kind, place in places:
-        for way in WAYS:
+    results, people = [], []
+    for seed in args.seeds:
+        run = args.work / f"run-{seed}"
+        if not (run / "model.medseg").is_file():
+            medseg.train(
+                mix, system="scribbleprompt", output=run, epochs=args.epochs,
+                image_size=args.size, seed=seed, patience=args.epochs, settings=settings,
+                device="cpu", resume=(run / "recipe.yaml").is_file(),
+            )  # fmt: skip
+        for (kind, place), way in itertools.product(places, WAYS):
             found = measure_interactions(
-                place, run, interactions=args.interactions, way=way, device="cpu", seed=args.seed
+                place, run, interactions=args.interactions, way=way, device="cpu", seed=seed
             )
-            results[kind].append(short(found.as_json()))
-            print(kind, way, [round(each["dice"] or 0, 3) for each in results[kind][-1]["dice"]])
+            results.append({"seed": seed, "data": kind, **short(found.as_json())})
+            print(seed, kind, way, [round(each["mean"], 3) for each in results[-1]["dice"]])
+        if args.medscribble:
+            people.append({"seed": seed, **human_scribbles(run, args.medscribble)})
+            print(people[-1])
     commit = subprocess.run(
         ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
     )
@@ -127,10 +172,16 @@ def main() -> None:
         args.output,
         json.dumps(
             {
-                "command": " ".join(["python", *sys.argv]),
+                "system": "scribbleprompt",
+                "command": f"python benchmarks/interactions.py {' '.join(args.datasets)}"
+                + "".join(f" --unseen {name}" for name in args.unseen),
+                "size": args.size,
+                "epochs": args.epochs,
                 "commit": commit.stdout.strip(),
                 "settings": settings,
+                "images": len(rows),
                 "results": results,
+                "medscribble": people,
             },
             indent=1,
         ),

@@ -53,7 +53,7 @@ def test_all_formats_hold_the_same(tmp_path: Path) -> None:
     found = Interactions("t", "m", "box", (course(0.25, 0.5), course(0.75, 1.0, case="b")))
     for suffix in (".csv", ".json", ".svg", ".png"):
         found.save(tmp_path / f"f{suffix}")
-    lines = list(csv.DictReader((tmp_path / "f.csv").open(encoding="utf-8")))
+    lines = list(csv.DictReader((tmp_path / "f.csv").read_text(encoding="utf-8").splitlines()))
     assert [float(line["dice"]) for line in lines] == [0.25, 0.5, 0.75, 1.0]
     assert [line["interactions"] for line in lines] == ["1", "2", "1", "2"]
     written = json.loads((tmp_path / "f.json").read_text())
@@ -260,3 +260,18 @@ def test_verbs_that_cannot_point_say_so(data: Path, run: Path, tmp_path: Path, v
     result = medseg(verb, run, *options[verb])
     assert result.code == 2
     assert "here nothing can be pointed at" in result.message
+
+
+def test_a_benchmark_refuses_what_it_cannot_point_at(data: Path, tmp_path: Path) -> None:
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(f"systems: [scribbleprompt]\ndata: ['{data}']\n")
+    result = medseg("benchmark", spec, "-o", tmp_path / "bench")
+    assert result.code == 2
+    assert "--interactions" in result.message
+
+
+def test_info_and_card_say_what_it_is_pointed_at_with(run: Path) -> None:
+    assert "point, box, scribble, mask" in medseg("info", run).out
+    card = medseg("info", run, "--card").out
+    assert "points, boxes, scribbles or an earlier mask" in card
+    assert "--interactions 10" in card

@@ -280,6 +280,12 @@ def _system(given: Any, base: Path, where: str) -> Any:
         entry["system"] = str(path.parent.resolve() / path.name)
     elif system not in systems.names():
         raise MedsegError(where, f"there is no system {system!r}", nearest(system, systems.names()))
+    elif systems.load_card(system).prompts:
+        raise MedsegError(
+            where,
+            f"{system} is pointed at what it segments, and a benchmark points at nothing",
+            "Train it, and use `medseg evaluate --interactions`",
+        )
     entry.setdefault("name", _safe(Path(system).stem))
     if "set" in entry:
         entry["set"] = as_settings(entry["set"])
