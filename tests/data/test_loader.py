@@ -3,6 +3,7 @@ from __future__ import annotations
 import zlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from medseg.data.cache import CaseCache, PackedMasks
-from medseg.data.loader import CachedBatch, epoch_order, ordered_batches, training_batches
+from medseg.data.loader import (
+    CachedBatch,
+    epoch_order,
+    ordered_batches,
+    training_batches,
+    two_stream_batches,
+)
 
 
 def pack(masks: NDArray[np.uint8]) -> PackedMasks:
@@ -134,3 +141,49 @@ def test_cases_read_the_same_after_their_pages_were_given_back(tmp_path: Path) -
         assert np.array_equal(batch.image.permute(0, 2, 3, 1).numpy(), pixels)
         assert np.array_equal(batch.mask.numpy(), pixels[..., 0])
         cache.release()
+
+
+def streams(cache: CaseCache, epoch: int = 0, **options: Any) -> list[CachedBatch]:
+    given = {"batch_size": 4, "seed": 3, **options}
+    known, others = np.arange(5), np.arange(5, 8)
+    return list(two_stream_batches(cache, known, others, epoch=epoch, **given))
+
+
+def test_half_of_a_two_stream_batch_is_labelled() -> None:
+    cache = make_cache(8)
+    batches = streams(cache)
+    assert len(batches) == 2
+    labelled, unlabelled = set(cache.ids[:5]), set(cache.ids[5:8])
+    for batch in batches:
+        assert set(batch.case_id[:2]) <= labelled
+        assert set(batch.case_id[2:]) <= unlabelled
+
+
+def test_an_epoch_shows_no_labelled_case_twice_and_keys_differ() -> None:
+    cache = make_cache(8)
+    batches = streams(cache)
+    seen = [case for batch in batches for case in batch.case_id[:2]]
+    assert len(set(seen)) == len(seen) == 4
+    keys = [position for batch in batches for position in batch.position]
+    assert len(set(keys)) == len(keys)
+
+
+def test_unlabelled_cases_follow_each_other_through_the_epochs() -> None:
+    cache = make_cache(8)
+    seen = [case for e in range(3) for batch in streams(cache, e) for case in batch.case_id[2:]]
+    for turn in range(4):
+        assert set(seen[3 * turn : 3 * turn + 3]) == set(cache.ids[5:8])
+
+
+def test_two_streams_go_on_where_they_stopped() -> None:
+    cache = make_cache(8)
+    assert streams(cache, first_step=1)[0].case_id == streams(cache)[1].case_id
+
+
+def test_processes_share_a_two_stream_batch() -> None:
+    cache = make_cache(8)
+    for step, whole in enumerate(streams(cache)):
+        shares = [streams(cache, rank=rank, processes=2)[step] for rank in (0, 1)]
+        first, second = (share.case_id for share in shares)
+        assert whole.case_id == (first[0], second[0], first[1], second[1])
+        assert {p for share in shares for p in share.position} == set(whole.position)

@@ -9,7 +9,7 @@ import numpy as np
 
 from medseg.data.case import Case, Split
 from medseg.data.survey import Survey
-from medseg.errors import DataError, plural
+from medseg.errors import DataError
 
 
 def keep_labels(cases: Sequence[Case], count: int, seed: int) -> frozenset[str]:
@@ -24,7 +24,7 @@ def keep_labels(cases: Sequence[Case], count: int, seed: int) -> frozenset[str]:
     if count > len(groups):
         raise DataError(
             f"data.labelled={count}",
-            f"only {plural(len(groups), 'patient or image')} to train on",
+            f"only {len(groups)} patients or images to train on",
             f"Use at most {len(groups)}",
         )
     drawn = np.random.default_rng([seed, 2]).permutation(len(groups))[:count]
