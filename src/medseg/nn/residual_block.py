@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
@@ -37,16 +37,14 @@ class ResidualBlock(nn.Module):
         dims: Dims = 3,
     ) -> None:
         super().__init__()
-        step: tuple[int, ...] = (stride,) * dims if isinstance(stride, int) else tuple(stride)
-        conv = CONV[dims]
-        self.conv1 = conv(in_channels, out_channels, (3,) * dims, step, (1,) * dims)
+        step = stride if isinstance(stride, int) else tuple(stride)
+        conv: Callable[..., nn.Module] = CONV[dims]
+        self.conv1 = conv(in_channels, out_channels, 3, step, padding=1)
         self.norm1 = make_norm(norm, out_channels, dims)
-        self.conv2 = conv(out_channels, out_channels, (3,) * dims, padding=(1,) * dims)
+        self.conv2 = conv(out_channels, out_channels, 3, padding=1)
         self.norm2 = make_norm(norm, out_channels, dims)
         self.activation = ACTIVATIONS[activation]()
-        self.shortcut = (
-            conv(in_channels, out_channels, (1,) * dims, step) if project else nn.Identity()
-        )
+        self.shortcut = conv(in_channels, out_channels, 1, step) if project else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.activation(self.norm1(self.conv1(x)))

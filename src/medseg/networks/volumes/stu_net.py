@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medseg.nn.blocks import crop, pad_to_multiple
+from medseg.nn.published import Published
 from medseg.nn.residual_block import residual_stage
 
 Stride = tuple[
@@ -81,6 +82,25 @@ class STUNet(nn.Module):
         self.heads = nn.ModuleList(nn.Conv3d(shallow, num_classes, 1) for _, shallow in upward)
         if not as_released:
             initialise_leaky(self)
+
+    @staticmethod
+    def published(weights: Mapping[str, Tensor]) -> Published:
+        """The authors' checkpoints (``network_weights`` of nnU-Net 2, ``state_dict`` of 1).
+
+        Raises:
+            ValueError: other weights.
+        """
+        found = from_official(weights)
+        stages = sum(name.endswith(".0.conv1.weight") for name in found if name[:8] == "encoder.")
+        try:
+            first, head = found["encoder.0.0.conv1.weight"], found["heads.0.weight"]
+            widths = [len(found[f"encoder.{stage}.0.conv1.weight"]) for stage in range(stages)]
+        except KeyError as error:
+            raise ValueError(f"there is no {error} among the weights of STU-Net") from error
+        depth = sum(
+            name.startswith("encoder.0.") and name.endswith("conv1.weight") for name in found
+        )
+        return Published(found, first.shape[1], len(head), {"widths": widths, "depth": depth})
 
     def forward_features(self, image: Tensor) -> list[Tensor]:
         """Maps of the six stages, ``(B, widths[i], *spatial / strides)``."""
