@@ -25,7 +25,7 @@ class _SumOverProcesses(torch.autograd.Function):
         return total
 
 
-class CrossProcessBatchNorm2d(nn.BatchNorm2d):
+class CrossProcessBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch norm whose training statistics come from the batches of all processes.
 
     PyTorch's ``SyncBatchNorm`` refuses CPU tensors; this one takes any, in plain operations.
@@ -34,16 +34,18 @@ class CrossProcessBatchNorm2d(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
+        axes = (0, *range(2, x.ndim))
+        channel = (1, -1, *[1] * (x.ndim - 2))
         count = x.numel() / x.shape[1] * dist.get_world_size()
-        mean = _all_sum(x.sum((0, 2, 3))) / count
-        centred = x - mean.view(1, -1, 1, 1)
-        variance = _all_sum(centred.square().sum((0, 2, 3))) / count
+        mean = _all_sum(x.sum(axes)) / count
+        centred = x - mean.view(channel)
+        variance = _all_sum(centred.square().sum(axes)) / count
         self._update_running_statistics(mean.detach(), variance.detach(), count)
         scale = torch.rsqrt(variance + self.eps)
         if self.affine:
             scale = scale * self.weight
-        out = centred * scale.view(1, -1, 1, 1)
-        return out + self.bias.view(1, -1, 1, 1) if self.affine else out
+        out = centred * scale.view(channel)
+        return out + self.bias.view(channel) if self.affine else out
 
     def _update_running_statistics(self, mean: Tensor, variance: Tensor, count: float) -> None:
         if self.running_mean is None or self.running_var is None:
@@ -55,6 +57,14 @@ class CrossProcessBatchNorm2d(nn.BatchNorm2d):
             self.running_var.lerp_(unbiased, momentum)
             if self.num_batches_tracked is not None:
                 self.num_batches_tracked.add_(1)
+
+
+class CrossProcessBatchNorm2d(CrossProcessBatchNorm, nn.BatchNorm2d):
+    """Of images."""
+
+
+class CrossProcessBatchNorm3d(CrossProcessBatchNorm, nn.BatchNorm3d):
+    """Of volumes."""
 
 
 def _all_sum(x: Tensor) -> Tensor:
@@ -70,6 +80,8 @@ def synchronise_batch_norm(module: nn.Module, device: torch.device) -> nn.Module
     for name, child in module.named_children():
         if type(child) is nn.BatchNorm2d:
             child.__class__ = CrossProcessBatchNorm2d
+        elif type(child) is nn.BatchNorm3d:
+            child.__class__ = CrossProcessBatchNorm3d
         else:
             setattr(module, name, synchronise_batch_norm(child, device))
     return module

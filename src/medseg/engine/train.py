@@ -374,17 +374,18 @@ def _check_batch(recipe: Recipe, material: Material, processes: int) -> None:
             f"Use {max(1, batch // unit) * unit}",
         )
     halves = 2 if material.unlabelled else 1
-    cases, what = len(material.parts["train"]), "training image"
+    cases, labelled = len(material.parts["train"]), "labelled " if material.unlabelled else ""
+    there_are = plural(cases, f"{labelled}training image")
     if material.dims == 3:
         assert isinstance(recipe.data.patches_per_volume, int)
-        cases, what = len(material.volumes["train"]) * recipe.data.patches_per_volume, "patch"
+        volumes = len(material.volumes["train"])
+        cases = volumes * recipe.data.patches_per_volume
+        there_are = f"{cases} of {plural(volumes, f'{labelled}training volume')} an epoch"
     if batch > cases * halves:
-        labelled = "labelled " if material.unlabelled else ""
         raise RecipeError(
-            f"--batch-size {batch}",
-            f"only {plural(cases, f'{labelled}{what}')} an epoch to take them from",
+            f"--batch-size {batch}", f"only {there_are} to take them from",
             f"Use at most {cases * halves}",
-        )
+        )  # fmt: skip
 
 
 def make_accelerator(
