@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import medseg as medseg_package
 from commands import TINY, medseg, parts_of
 from data.builders import noise, save, squares
 from medseg.data.cache import CaseCache, open_cache
@@ -14,6 +15,7 @@ from medseg.engine import prepare as prepare_module
 from medseg.engine.checkpoint import load_checkpoint
 from medseg.engine.loop import Interrupted
 from medseg.engine.pretrain import pretrain
+from medseg.errors import ModelError
 from medseg.inference.bundle import read_manifest
 
 SETTINGS = ("network.widths=[8,8,8]", "network.depths=[1,1]", "network.kernel=3")
@@ -163,3 +165,8 @@ def test_a_split_is_given_for_each_dataset_or_for_none(data: list[Path], tmp_pat
     done = medseg("pretrain", *data, "-o", tmp_path / "run", "--split", "one.csv")
     assert done.code == 2
     assert "1 split for 2 datasets" in done.message
+
+
+def test_it_is_no_predictor_in_python_either(run: Path) -> None:
+    with pytest.raises(ModelError, match="pre-trained on images alone"):
+        medseg_package.load(run)

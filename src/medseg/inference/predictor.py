@@ -61,6 +61,9 @@ class Predictor(ABC):
             need not be made again.
         precision: of the network's numbers: ``fp32``, ``bf16``, ``fp16`` or ``int8``. Masks of
             one model differ by it, and not by the engine.
+
+    Raises:
+        ModelError: it was pre-trained on images alone, and has learnt no masks.
     """
 
     engine: ClassVar[Literal["torch", "onnx", "openvino", "torchscript"]]
@@ -70,6 +73,12 @@ class Predictor(ABC):
     precision: str = "fp32"
 
     def __init__(self, manifest: Manifest) -> None:
+        if manifest.recipe.get("method") == "reconstruction":
+            raise ModelError(
+                manifest.title or manifest.system,
+                "it was pre-trained on images alone and predicts no masks",
+                "Train a model that starts from it: medseg train DATA --init MODEL",
+            )
         self.manifest = manifest
         self.labels: LabelMap = manifest.label_map
 
@@ -88,14 +97,8 @@ class Predictor(ABC):
         """Whether images can be predicted.
 
         Raises:
-            ModelError: the model has to be pointed at something first, or has learnt no masks.
+            ModelError: the model has to be pointed at something first.
         """
-        if self.manifest.recipe.get("method") == "reconstruction":
-            raise ModelError(
-                self.manifest.title,
-                "it was pre-trained on images alone and predicts no masks",
-                "Train a model that starts from it: medseg train DATA --init MODEL",
-            )
         if self.manifest.prompts:
             raise ModelError(
                 self.manifest.system,
