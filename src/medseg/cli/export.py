@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from medseg.cli.options import A_DATASET, Layout, NetworkOf
+from medseg.cli.options import A_DATASET, Depth, Layout, NetworkOf
 
 
 class Format(StrEnum):
@@ -66,6 +66,7 @@ def export(
     single_file: Annotated[
         bool, typer.Option("--single-file", help="The web page as one HTML file.")
     ] = False,
+    depth: Depth = None,
     layout: Layout = "auto",
     system: NetworkOf = None,
 ) -> None:
@@ -108,6 +109,7 @@ def export(
         "data": data,
         "layout": layout,
         "system": system,
+        "depth": depth,
     }
     if len(models) > 1:
         _check_several(format, alone)

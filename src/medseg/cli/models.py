@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from medseg import zoo
-from medseg.cli.options import AsJson
+from medseg.cli.options import AsJson, Trust
+from medseg.errors import plural
 
 app = typer.Typer(help="Models that come with medseg, ready to use without a network.")
 
@@ -40,6 +42,34 @@ def list_(as_json: AsJson = False) -> None:
         typer.echo(f"{model['name']:13}{model['purpose']}")
         for title in ("classes", "test Dice", "size", "licence", "data"):
             typer.echo(f"  {title:11}{_in_words(title, model)}")
+
+
+@app.command("import")
+def import_(
+    checkpoint: Annotated[Path, typer.Argument(help="A PyTorch file of published weights.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .medseg file to write.")],
+    system: Annotated[
+        str, typer.Option(help="Whose weights they are, as in `medseg systems list`.")
+    ],
+    trust: Trust = False,
+) -> None:
+    """Make a .medseg file of weights that a system's authors published, to train from.
+
+    Only weights and numbers are read, never code. `medseg train DATA --init FILE` then carries
+    over what fits: heads of other classes are dropped, and a first convolution of other channels
+    is adapted.
+
+    **Example**
+
+        medseg models import small_ep4k.model --system stu-net-s --trust -o stu-net-s.medseg
+    """
+    from medseg.inference.imported import import_checkpoint
+
+    manifest = import_checkpoint(checkpoint, output, system=system, trust=trust)
+    typer.echo(
+        f"{manifest.parameters:,} parameters of {manifest.system}, {manifest.num_classes} classes, "
+        f"{plural(manifest.preprocessing.channels, 'channel')}, written to {output}"
+    )
 
 
 def _facts(name: str) -> dict[str, Any]:

@@ -26,6 +26,15 @@ MaxRam = Annotated[
         "e.g. 2GB; the masks stay the same [what is free].",
     ),
 ]
+Depth = Annotated[
+    int | None,
+    typer.Option(
+        "--depth",
+        min=1,
+        help="Prune a network that can be pruned (UNet++) to its first so many columns: smaller "
+        "and faster [whole].",
+    ),
+]
 Layout = Annotated[
     str,
     typer.Option(

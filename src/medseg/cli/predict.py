@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medseg.cli.options import Device, Layout, MaxRam, NetworkOf, Trust
+from medseg.cli.options import Depth, Device, Layout, MaxRam, NetworkOf, Trust
 
 if TYPE_CHECKING:
     from medseg.data.prompts import Prompts
@@ -59,6 +59,7 @@ def predict(
             "wanted, red beside it."
         ),
     ] = None,
+    depth: Depth = None,
     max_ram: MaxRam = None,
     layout: Layout = "auto",
     engine: Annotated[
@@ -104,7 +105,14 @@ def predict(
 
     limit = as_bytes(max_ram)
     prompts = _prompts(point or [], box or [], scribble or [])
-    loaded = load(model, device=device, trust=trust, system=system, engine=cast(Engine, engine))
+    loaded = load(
+        model,
+        device=device,
+        trust=trust,
+        system=system,
+        engine=cast(Engine, engine),
+        depth=depth,
+    )
     if prompts:
         loaded = _pointed(loaded, prompts, inputs, layout)
     with counting_bar(Console(stderr=True)) as bar:

@@ -24,6 +24,7 @@ from medseg.export.formats import (
 from medseg.export.graph import OPSETS, check_opset, to_onnx
 from medseg.export.measure import Cost, measure
 from medseg.export.parity import check_parity, check_shapes, decided, synthetic_cases
+from medseg.export.pruned import pruned_file
 from medseg.export.quantise import quantise
 from medseg.export.validation import Validation, no_split, open_validation
 from medseg.files import atomic_path, write_text
@@ -105,6 +106,7 @@ def export(
     layout: str = "auto",
     single_file: bool = False,
     system: str | None = None,
+    depth: int | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Export:
     """Write a model for another engine, once it is proven to give the same masks.
@@ -125,6 +127,7 @@ def export(
         layout: how ``data`` lies on disk, where it cannot be recognised.
         single_file: the web page as one file.
         system: for a bundle whose network came from a Python file: that file.
+        depth: prune a network that can be pruned to its first so many columns.
         progress: called with a line before each step.
 
     Raises:
@@ -141,6 +144,39 @@ def export(
             source, "a state dict has neither labels nor pre-processing to be exported with it",
             "Name a run or a .medseg file",
         )  # fmt: skip
+    with pruned_file(source, depth, system) as bundle:
+        return _export(
+            model,
+            bundle,
+            output,
+            format=format,
+            int8=int8,
+            opset=opset,
+            dice_budget=dice_budget,
+            data=data,
+            layout=layout,
+            single_file=single_file,
+            system=system,
+            progress=progress,
+        )
+
+
+def _export(
+    model: Path,
+    source: Path,
+    output: Path,
+    *,
+    format: Format,  # noqa: A002
+    int8: bool,
+    opset: int | None,
+    dice_budget: float | None,
+    data: str | Path | None,
+    layout: str,
+    single_file: bool,
+    system: str | None,
+    progress: Callable[[str], None],
+) -> Export:
+    """:func:`export` of the bundle ``source``; ``model`` is the run that knows the split."""
     reference = load_network(source, device="cpu", system=system)
     # An earlier graph in the bundle is none of the new file's business.
     reference.manifest = reference.manifest.model_copy(update={"graph_sha256": None})

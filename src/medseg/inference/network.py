@@ -13,6 +13,7 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medseg import systems
 from medseg.data.preprocess import resize_image, to_channels
 from medseg.engine.device import choose_device, choose_precision, keep_freed_memory
 from medseg.errors import ModelError
@@ -26,6 +27,7 @@ from medseg.inference.predictor import (
     prompts_refused,
     volumes_refused,
 )
+from medseg.inference.pruning import prune
 from medseg.inference.volumes.model import VolumeModel
 from medseg.losses.region import probabilities
 from medseg.models import create_model, network_class, network_options
@@ -141,6 +143,7 @@ def load_network(
     precision: str = "fp32",
     trust: bool = False,
     system: str | None = None,
+    depth: int | None = None,
 ) -> Model:
     """:func:`medseg.load` for what needs the network itself: always computed by PyTorch.
 
@@ -148,7 +151,9 @@ def load_network(
         ModelError: as :func:`medseg.load`, the file holds no PyTorch weights, or it is a model of
             volumes or one that is pointed at what it segments.
     """
-    model = load_model(path, device=device, precision=precision, trust=trust, system=system)
+    model = load_model(
+        path, device=device, precision=precision, trust=trust, system=system, depth=depth
+    )
     if not isinstance(model, Model):
         raise volumes_refused(path)
     if model.manifest.prompts:
@@ -163,10 +168,16 @@ def load_model(
     precision: str = "fp32",
     trust: bool = False,
     system: str | None = None,
+    depth: int | None = None,
 ) -> Model | VolumeModel:
     """:func:`load_network` that takes models of volumes, too."""
     source = find_bundle(Path(path))
     if source.suffix.lower() in PICKLES:
+        if depth is not None:
+            raise ModelError(
+                f"--depth {depth}", "a state dict does not say how its network was built",
+                "Name a run or a .medseg file",
+            )  # fmt: skip
         return _load_pickle(source, device=device, precision=precision, trust=trust, system=system)
     if source.suffix.lower() == ".onnx":
         raise ModelError(
@@ -180,10 +191,22 @@ def load_model(
             f"its network is in the file {manifest.system}, which a bundle does not contain",
             "Name that file with --system (system= in Python)",
         )
+    if depth is not None:
+        bundle = prune(source, bundle, depth, system)
+        manifest = bundle.manifest
+    if manifest.volume is None and _takes_volumes_only(manifest.system):
+        raise ModelError(
+            source, "it holds weights of volumes, and does not say how volumes are prepared",
+            "Train from it: medseg train DATA --init",
+        )  # fmt: skip
     network = _restore(source, bundle, system)
     if manifest.volume is not None:
         return VolumeModel(manifest, network, device=device, precision=precision)
     return _model_of(manifest)(manifest, network, device=device, precision=precision)
+
+
+def _takes_volumes_only(system: str) -> bool:
+    return system in systems.names() and systems.load_card(system).dims == (3,)
 
 
 def _restore(source: Path, bundle: Bundle, system: str | None) -> nn.Module:

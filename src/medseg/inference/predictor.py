@@ -251,6 +251,7 @@ def load(
     trust: bool = False,
     system: str | None = None,
     engine: Engine = "auto",
+    depth: int | None = None,
 ) -> Predictor:
     """Load a trained model.
 
@@ -264,6 +265,8 @@ def load(
             Python file, that file.
         engine: ``torch`` or ``onnx``; ``auto`` computes a bundle with PyTorch where it is
             installed, else with ONNX Runtime, and a graph with ONNX Runtime.
+        depth: prune a network that can be pruned (UNet++) to its first so many columns; it is then
+            faster, needs less memory, and is not calibrated.
 
     Raises:
         ModelError: nothing there, damaged, a pickle without ``trust``, or weights that do not fit.
@@ -285,8 +288,13 @@ def load(
             from medseg.inference.network import load_model
 
             return load_model(
-                source, device=device, precision=precision, trust=trust, system=system
+                source, device=device, precision=precision, trust=trust, system=system, depth=depth
             )
+        if depth is not None:
+            raise ModelError(
+                f"--depth {depth}", "a graph cannot be pruned any more",
+                "Prune it with `medseg export MODEL --depth`, or compute with PyTorch",
+            )  # fmt: skip
         if (device, precision) not in ((d, "fp32") for d in ("auto", "cpu")):
             raise ModelError(
                 source, f"ONNX Runtime computes on the CPU in fp32, not on {device} in {precision}",

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from medseg.data.case import Split
+from medseg.methods.rates import parameter_groups
 from medseg.recipe import OptimizerSettings, Recipe
 
 
@@ -145,14 +146,7 @@ class Method(nn.Module, ABC):
 
 def adamw(module: nn.Module, settings: OptimizerSettings) -> torch.optim.AdamW:
     """AdamW over the parameters of ``module`` that are trained; biases and norms do not decay."""
-    trained = [p for p in module.parameters() if p.requires_grad]
-    return torch.optim.AdamW(
-        [
-            {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
-            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-        ],
-        lr=settings.learning_rate,
-    )
+    return torch.optim.AdamW(parameter_groups(module, settings), lr=settings.learning_rate)
 
 
 def warmup_cosine(settings: OptimizerSettings, step: int, steps: int) -> float:

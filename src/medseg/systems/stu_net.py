@@ -30,8 +30,9 @@ CARD = Card(
         from_authors=(
             "the whole network, read in the official code; initialisation as in their first "
             "release (network.as_released=true: as in their second, PyTorch's own)",
-            "names and shapes of the published checkpoints, which --init reads with --trust: heads "
-            "dropped, the first convolution repeated for several channels",
+            "names and shapes of the published checkpoints, which `medseg models import` makes "
+            "bundles of; --init then carries them over: heads are dropped, and the first "
+            "convolution serves any number of channels",
         ),
         deviations=(
             "sizes that the strides do not divide are padded with their last voxels",
@@ -39,6 +40,8 @@ CARD = Card(
             "the deepest head's loss weighs 1/16, the authors' 0",
             "trained by this project's recipe, not by nnU-Net's; the authors' mirroring of "
             "lateralised labels is not copied",
+            "of several channels each gets its share of the published first convolution, so that "
+            "equal channels are answered as one; the authors repeat it undivided",
             "pre-trained weights lie outside the repository, at their authors'",
         ),
     ),
