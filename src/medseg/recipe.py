@@ -50,7 +50,7 @@ class DataSettings(Section):
     volume then stay on one side of the split."""
     spacing: Auto | tuple[Millimetres, Millimetres, Millimetres] = "auto"
     """Distances between slices, rows and columns in mm to which volumes are resampled; auto takes
-    the medians of the training volumes."""
+    the medians of the training volumes. Volumes that do not say theirs are taken to have it."""
     patch: Auto | tuple[Voxels, Voxels, Voxels] = "auto"
     """Slices, rows and columns of the parts of volumes that the network sees; auto goes by the
     volumes' size and the device."""
@@ -61,7 +61,7 @@ class DataSettings(Section):
     intensity: Literal["auto", "ct", "zscore"] = "auto"
     """How volumes are normalised: ct clips to the percentiles 0.5 to 99.5 of the structures and
     scales by their mean and deviation; zscore scales each volume by its own; auto takes ct where
-    the dataset says so or values go down to the HU of air."""
+    `dataset.json` or DICOM files say so."""
     layout: str = "auto"
     """How the dataset lies on disk (`medseg info DATA`); auto recognises it."""
     channels: Auto | Annotated[int, Field(ge=1, le=64)] = "auto"
@@ -156,6 +156,9 @@ class OptimizerSettings(Section):
     """Share of all steps."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     """Decoupled; not applied to biases and norms."""
+    first_layer_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the learning rate at which the first layer learns; from layer to layer it grows
+    geometrically to all of it at the last. Below 1, e.g. 0.1, it spares pre-trained weights."""
 
 
 class TrainSettings(Section):
