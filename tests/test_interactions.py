@@ -15,6 +15,7 @@ from torch import Tensor
 
 from commands import medseg
 from data.builders import save, squares
+from inference.builders import promptable
 from medseg import load
 from medseg.data.prompts import Box, Point, Prompts, read_scribbles
 from medseg.engine.openings import read_openings
@@ -147,6 +148,16 @@ def test_a_look_at_the_test_part_is_logged(data: Path, run: Path) -> None:
 def test_what_takes_no_prompts_is_refused(photos: Path, trained: Path) -> None:
     with pytest.raises(MedsegError, match="takes no prompts"):
         measure_interactions(photos, trained, interactions=1)
+
+
+def test_a_way_that_the_model_does_not_take_is_an_error_that_says_what_it_takes(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = promptable()
+    model.manifest = model.manifest.model_copy(update={"prompts": ("box", "scribble")})
+    monkeypatch.setattr("medseg.interactions.load", lambda *_, **__: model)
+    with pytest.raises(MedsegError, match=r"does not take points\. It takes boxes or scribbles"):
+        measure_interactions(data, "run.medseg", way="box")
 
 
 def test_no_interaction_at_all_is_refused(data: Path, run: Path) -> None:

@@ -7,7 +7,7 @@ import io
 import json
 import math
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from medseg.data.case import IGNORE, Case, Dataset, Label, LabelMap
 from medseg.data.labels import count_values, infer_label_map, read_classes
 from medseg.data.layouts import open_dataset
-from medseg.data.prompts import Prompts
+from medseg.data.prompts import Kind, Prompts, in_words
 from medseg.data.registry import described
 from medseg.data.simulate_prompts import next_click, random_scribble, simulated_box
 from medseg.errors import DataError, MedsegError, ModelError
@@ -31,6 +31,11 @@ from medseg.scoring import Chosen, Part, choose_cases, log_scoring
 
 Way = Literal["point", "box", "scribble"]
 WAYS: tuple[Way, ...] = get_args(Way)
+_KINDS: Mapping[Way, tuple[Kind, ...]] = {
+    "point": ("point",),
+    "box": ("box", "point"),
+    "scribble": ("scribble",),
+}
 REACHED = (0.8, 0.9)
 """Dice for which the interactions that it takes are counted."""
 SUFFIXES = (".csv", ".json", ".svg", ".png")
@@ -233,8 +238,14 @@ def measure_interactions(
             model, "it takes no prompts, so there is nothing to interact with",
             "Leave --interactions out",
         )  # fmt: skip
-    if way not in loaded.manifest.prompts:
-        Prompts().require(loaded.manifest.prompts, loaded.manifest.system)
+    taken = loaded.manifest.prompts
+    lacking = next((kind for kind in _KINDS[way] if kind not in taken), None)
+    if lacking is not None:
+        raise ModelError(
+            f"--by {way}",
+            f"{loaded.manifest.system} does not take {in_words([lacking])}",
+            f"It takes {in_words(taken)}",
+        )
     chosen = choose_cases(truth, model, part, layout=layout)
     if group_pattern is None and chosen.own:
         group_pattern = loaded.manifest.recipe.get("data", {}).get("group_pattern")

@@ -20,6 +20,7 @@ from medseg.metrics.topology import skeleton
 
 Region = NDArray[np.bool_]
 Values = NDArray[np.float32]
+"""Strokes in 0..1; or a region, 0 outside, whose parts of different sign do not join."""
 Simulated = Literal["box", "point", "scribble"]
 
 BLUR_RADIUS = 16
