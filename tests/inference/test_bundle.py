@@ -249,6 +249,22 @@ def test_a_huge_manifest_is_refused_before_it_is_read(tmp_path: Path) -> None:
         {"preprocessing": {"image_size": 32, "channels": 3, "mean": [0], "std": [1, 1, 1]}},
         {"preprocessing": {"image_size": 32, "channels": 1, "mean": [0], "std": [0]}},
         {"preprocessing": {"image_size": 10**6, "channels": 1, "mean": [0], "std": [1]}},
+        {"volume": {"spacing_mm": None, "patch": [8, 8, 8], "intensity": []}},
+        {"volume": {"spacing_mm": None, "patch": [8, 8, 8], "intensity": [{"kind": "zscore"}]}},
+        {
+            "volume": {
+                "spacing_mm": None,
+                "patch": [4096] * 3,
+                "intensity": [{"kind": "zscore"}] * 3,
+            }
+        },
+        {
+            "volume": {
+                "spacing_mm": [1, 1, 0],
+                "patch": [8] * 3,
+                "intensity": [{"kind": "zscore"}] * 3,
+            }
+        },
     ],
 )
 def test_a_manifest_that_contradicts_itself_is_refused(

@@ -173,6 +173,7 @@ def evaluate(
 
     from medseg.engine.progress import counting_bar
     from medseg.errors import MedsegError
+    from medseg.inference.bundle import find_bundle, read_manifest
     from medseg.metrics.evaluation import REPORT_SUFFIXES
     from medseg.report.terminal import render
     from medseg.scoring import evaluate as score
@@ -212,6 +213,8 @@ def evaluate(
         raise MedsegError("--explain", "masks cannot be explained", "Give a run instead of masks")
     if explain and not pages:
         raise MedsegError("--explain", "there is no report to show it in", "Add -o report.html")
+    if explain and read_manifest(find_bundle(predictions)).volume is not None:
+        raise MedsegError("--explain", "models of volumes cannot be explained yet", "Leave it out")
     with counting_bar(Console(stderr=True)) as bar:
         task = bar.add_task("scoring", total=None)
         result = score(

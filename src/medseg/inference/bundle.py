@@ -38,6 +38,7 @@ CARD = "card.md"
 GRAPH = "model.onnx"
 MAX_MANIFEST_BYTES = 16_000_000
 MAX_GOLDEN = 1000
+MAX_WINDOW = 2**27
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 
 _Spacing = Annotated[float, Field(ge=1e-3, le=1e3)]
@@ -71,8 +72,8 @@ class VolumeInput(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     plane: Literal["", "axial", "coronal", "sagittal"] = "axial"
-    """Of the slices along the first axis: every volume is turned to lie like this. Empty: axes are
-    taken as stored, for volumes whose files do not say how they lie."""
+    """Of the slices along the first axis: every volume is turned to lie like this. Empty: each lies
+    as it is shown in 2D."""
     spacing_mm: tuple[_Spacing, _Spacing, _Spacing] | None
     """Of slices, rows and columns: volumes are resampled to it. None: not at all, for volumes
     whose files say no spacing."""
@@ -84,6 +85,12 @@ class VolumeInput(BaseModel):
     """Share of a window that the next one covers, too, at least."""
     mirror: tuple[Literal[0, 1, 2], ...] = ()
     """Axes along which it was trained on mirrored patches; test-time augmentation takes these."""
+
+    @model_validator(mode="after")
+    def _a_window_fits_in_memory(self) -> Self:
+        if math.prod(self.patch) > MAX_WINDOW:
+            raise ValueError(f"a window of {self.patch} voxels")
+        return self
 
 
 class Postprocessing(BaseModel):
@@ -552,8 +559,8 @@ def _sha256(data: bytes) -> str:
 
 
 def find_bundle(model: Path) -> Path:
-    """The bundle file that ``model`` names: itself, ``model.medseg`` inside a run folder, or that of
-    a model that comes with medseg.
+    """The bundle file that ``model`` names: itself, ``model.medseg`` inside a run folder, or that
+    of a model that comes with medseg.
 
     Raises:
         ModelError: nothing there, or a run that has not finished.

@@ -75,6 +75,13 @@ def test_a_volume_without_spacing_is_refused_where_the_model_resamples(tmp_path:
     assert (image.shape, shape) == ((1, 3, 4, 5), (3, 4, 5))
 
 
+def test_a_spacing_that_makes_a_volume_too_large_is_refused(tmp_path: Path) -> None:
+    metres = np.diag([300.0, 300.0, 900.0, 1.0])
+    path = save_nifti(tmp_path / "a.nii.gz", np.zeros((5, 4, 3), np.int16), metres)
+    with pytest.raises(DataError, match="says a spacing of 900 x 300 x 300 mm"):
+        read_for_network(open_slices(path), settings(spacing_mm=(0.5, 0.5, 0.5)), 1, 1000)
+
+
 @pytest.mark.parametrize("plane", ["", "axial", "sagittal", "coronal"])
 @pytest.mark.parametrize("name", ["a.nii.gz", "a.nrrd", "a.mha", "ct"])
 def test_classes_of_a_volume_come_back_to_its_voxels(tmp_path: Path, name: str, plane: str) -> None:

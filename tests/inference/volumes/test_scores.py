@@ -8,6 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from commands import medseg
 from data.builders import save
 from data.volumes import save_nifti
 from medseg.scoring import evaluate
@@ -40,6 +41,15 @@ def test_volumes_are_scored_as_wholes_in_mm(tmp_path: Path) -> None:
     (row, _) = found.rows
     assert row.metrics["dice"] < 1
     assert 0 < row.metrics["hd95"] <= 15
+
+
+def test_heat_maps_of_a_model_of_volumes_are_refused_before_anything_is_predicted(
+    tmp_path: Path,
+) -> None:
+    path = bundle(tmp_path / "m.medseg", BINARY)
+    ran = medseg("evaluate", tmp_path, path, "--explain", "2", "-o", tmp_path / "r.html")
+    assert ran.code == 2
+    assert "models of volumes cannot be explained yet" in ran.message
 
 
 def test_pictures_that_are_slices_are_scored_as_volumes(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ def convolutions() -> torch.nn.Module:
     return create_model(SYSTEM, in_channels=1, num_classes=3).eval().requires_grad_(False)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(0, 60), st.sampled_from([0, 0.1, 0.5, 0.7, 0.99]))
 def test_windows_cover_an_axis_from_end_to_end_and_overlap_as_asked(
     window: int, more: int, overlap: float

@@ -33,6 +33,7 @@ def test_a_finer_grid_is_interpolated_trilinearly(wanted: tuple[int, int, int]) 
     assert torch.allclose(regridded(logits, wanted), expected, atol=1e-6)
 
 
+@settings(deadline=None)
 @given(LENGTHS, LENGTHS)
 def test_a_constant_stays_what_it_is(length: int, wanted: int) -> None:
     found = Linear(length, wanted).stretch(torch.full((length,), 3.0), 0, 0, wanted)
@@ -61,6 +62,7 @@ def test_a_part_has_the_bits_of_the_whole(
     assert torch.equal(part, regridded(logits, wanted)[:, :, top:bottom, left:right])
 
 
+@settings(deadline=None)
 @given(LENGTHS, LENGTHS)
 def test_streaming_slices_gives_the_bits_of_stretching_them_at_once(
     length: int, wanted: int

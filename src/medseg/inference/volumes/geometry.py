@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from medseg.data.case import LabelMap
 from medseg.data.io import pages
-from medseg.data.io.geometry import Header, Slicing, slicing
+from medseg.data.io.geometry import MAX_VOXELS, Header, Slicing, slicing
 from medseg.data.io.volume import read_header, write_mask_like
 from medseg.data.labels import decode_mask
 from medseg.data.slices import volume_of
@@ -64,7 +64,8 @@ def network_shape(grid: Grid, settings: VolumeInput, where: object) -> Shape:
     """Slices, rows and columns of a volume as the network sees it.
 
     Raises:
-        DataError: the model needs to know the spacing, and the files do not say it.
+        DataError: the model needs to know the spacing, and the files do not say it, or say one
+            that would make the volume too large.
     """
     if settings.spacing_mm is None:
         return grid.shape
@@ -72,10 +73,18 @@ def network_shape(grid: Grid, settings: VolumeInput, where: object) -> Shape:
         raise DataError(
             where,
             "does not say the spacing of its voxels, which the model resamples to "
-            f"{' x '.join(f'{mm:g}' for mm in settings.spacing_mm)} mm",
+            f"{_mm(settings.spacing_mm)}",
             "Export it as NIfTI or DICOM with its spacing",
         )
-    return resampled_shape(grid.shape, grid.spacing, settings.spacing_mm)
+    shape = resampled_shape(grid.shape, grid.spacing, settings.spacing_mm)
+    if prod(shape) > MAX_VOXELS:
+        raise DataError(
+            where,
+            f"says a spacing of {_mm(grid.spacing)}; resampled to the model's "
+            f"{_mm(settings.spacing_mm)} it would have {prod(shape):,} voxels",
+            "Correct the spacing in its header, or crop it",
+        )
+    return shape
 
 
 def read_for_network(
@@ -167,6 +176,10 @@ def write_classes(
         pages.write_mask(path, values.transpose(2, 1, 0), ())
     else:
         write_mask_like(path, values, files)
+
+
+def _mm(spacing: Triple) -> str:
+    return f"{' x '.join(f'{mm:g}' for mm in spacing)} mm"
 
 
 def _spline(channel: NDArray[np.float32], scale: Normalisation, into: NDArray[np.float32]) -> None:

@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -100,13 +101,21 @@ class Need:
         return round(limit / MARGIN) - self.program - LIBRARIES - self.volume - self.window
 
 
-def box_bytes(box: Box, windows: Windows, regrid: Regrid, classes: int) -> int:
-    """Bytes of the logits of a part while they are summed up, resampled and decided on."""
-    near = regrid.reach(box)
-    held = windows.window[0] + regrid.axes[0].taps + 3
-    planes = held * near.height * near.width + 2 * box.height * near.width
-    window = 2 * windows.window[1] * windows.window[2]
-    return _FLOAT * classes * (planes + 4 * box.height * box.width + window)
+@dataclass(frozen=True)
+class _Division:
+    """An axis of the output cut into equal parts.
+
+    Attributes:
+        parts: first places, and one past the last.
+        longest: of the parts.
+        near: the most places of logits that one comes from.
+        windows: along the axis, that touch the parts, summed over these.
+    """
+
+    parts: tuple[tuple[int, int], ...]
+    longest: int
+    near: int
+    windows: int
 
 
 def choose_boxes(
@@ -125,32 +134,43 @@ def choose_boxes(
         a window wide, so that a window is computed about nine times at most; and the bytes that the
         largest part takes.
     """
-    rows, columns = (_divisions(windows, regrid, axis) for axis in (1, 2))
-    best: tuple[int, tuple[Box, ...], int] | None = None
-    for high in rows:
-        for wide in columns:
-            boxes = tuple(Box(row, column) for row in high for column in wide)
-            largest = max(box_bytes(box, windows, regrid, classes) for box in boxes)
-            if room is not None and largest > room:
-                continue
-            count = sum(windows.count(regrid.reach(box)) for box in boxes)
-            if best is None or count < best[0]:
-                best = count, boxes, largest
-            break
-    if best is not None:
-        return best[1:]
-    boxes = tuple(Box(row, column) for row in rows[-1] for column in columns[-1])
-    return boxes, max(box_bytes(box, windows, regrid, classes) for box in boxes)
+    rows, columns = _divisions(windows, regrid, 1), _divisions(windows, regrid, 2)
+    choices = [(high, wide) for high in rows for wide in columns]
+    fitting = [
+        pair for pair in choices
+        if room is None or _bytes(*pair, windows, regrid, classes) <= room
+    ]  # fmt: skip
+    high, wide = min(
+        fitting or choices[-1:],
+        key=lambda pair: (pair[0].windows * pair[1].windows, len(pair[0].parts)),
+    )
+    boxes = tuple(Box(row, column) for row in high.parts for column in wide.parts)
+    return boxes, _bytes(high, wide, windows, regrid, classes)
 
 
-def _divisions(windows: Windows, regrid: Regrid, axis: int) -> list[list[tuple[int, int]]]:
-    """An axis of the output in 1, 2, 3 ... equal parts, none much shorter than half a window."""
-    linear = regrid.axes[axis]
-    half = max(1, round(windows.window[axis] * linear.wanted / linear.length / 2))
-    return [
-        [
-            (linear.wanted * part // count, linear.wanted * (part + 1) // count)
-            for part in range(count)
-        ]
-        for count in range(1, max(1, linear.wanted // half) + 1)
-    ]
+def _bytes(high: _Division, wide: _Division, windows: Windows, regrid: Regrid, classes: int) -> int:
+    """Of the logits of a part while they are summed up, resampled and decided on."""
+    held = windows.window[0] + regrid.axes[0].taps + 3
+    planes = held * high.near * wide.near + 2 * high.longest * wide.near
+    window = 2 * windows.window[1] * windows.window[2]
+    return _FLOAT * classes * (planes + 4 * high.longest * wide.longest + window)
+
+
+def _divisions(windows: Windows, regrid: Regrid, axis: int) -> list[_Division]:
+    """1, 2, 3 ... parts, none much shorter than half a window."""
+    linear, window = regrid.axes[axis], windows.window[axis]
+    half = max(1, round(window * linear.wanted / linear.length / 2))
+    found = []
+    for count in range(1, max(1, linear.wanted // half) + 1):
+        edges = [linear.wanted * part // count for part in range(count + 1)]
+        parts = tuple(pairwise(edges))
+        reached = [linear.reach(*part) for part in parts]
+        touching = sum(
+            start < stop and start + window > first
+            for first, stop in reached
+            for start in windows.starts[axis]
+        )
+        longest = max(stop - first for first, stop in parts)
+        near = max(stop - first for first, stop in reached)
+        found.append(_Division(parts, longest, near, touching))
+    return found

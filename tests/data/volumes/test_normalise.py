@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -11,6 +11,7 @@ from medseg.data.volumes.normalise import Intensity
 CT = {"kind": "ct", "low": -100.0, "high": 300.0, "mean": 50.0, "std": 20.0}
 
 
+@settings(deadline=None)
 @given(st.integers(0, 9), st.floats(0.1, 100), st.floats(-1000, 1000))
 def test_zscore_gives_mean_0_and_deviation_1_on_any_scale(
     seed: int, factor: float, shift: float
