@@ -39,6 +39,11 @@ PERMISSIVE = {
 }
 # Licences read and accepted, by package and what it declares: a change is looked at again.
 CHECKED = {
+    (
+        "certifi",
+        "Mozilla Public License 2.0 (MPL 2.0)",
+    ): "copyleft by file; medseg neither changes nor contains its files",
+    ("regex", "Apache-2.0 AND CNRI-Python"): "both permissive; the second is that of Python 1.6",
     ("tqdm", "MPL-2.0 AND MIT"): "copyleft by file; medseg neither changes nor contains its files",
 }
 

@@ -10,6 +10,7 @@ from medseg.errors import MedsegError
 # Module: what people call it, and the extra that it comes with.
 MODULES = {
     "accelerate": ("accelerate", "train"),
+    "diffusers": ("diffusers", "hf"),
     "fastapi": ("FastAPI", "runtime"),
     "jinja2": ("Jinja2", "train"),
     "matplotlib": ("Matplotlib", "train"),

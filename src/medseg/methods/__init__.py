@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 METHODS: Mapping[str, str] = {
     "bcp": "medseg.methods.bcp:BCP",
+    "gms": "medseg.methods.gms:GenerativeSegmentation",
     "interactive": "medseg.methods.interactive:Interactive",
     "reconstruction": "medseg.methods.reconstruction:Reconstruction",
     "supervised": "medseg.methods.supervised:Supervised",

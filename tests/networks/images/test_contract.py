@@ -116,6 +116,13 @@ SMALL: Mapping[str, Small] = {
         refused=(("block", "residuall"), ("widths", []), ("depths", [1, 1, 1, 0])),
         tracer_warns=True,
     ),
+    "gms": Small(
+        options={"width": 16},
+        multiple=8,
+        refused=(("autoencoder", "vae"), ("width", 0), ("width", 24)),
+        aside=tuple(f"mapping.heads.{level}.{layer}" for level in range(3) for layer in (0, 2)),
+        head="autoencoder.last",
+    ),
     "lightm-unet": Small(
         options={"width": 8, "depths": (0, 0, 1, 0)},
         multiple=8,
