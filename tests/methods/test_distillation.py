@@ -164,3 +164,8 @@ def test_a_teacher_of_other_classes_is_refused(teacher: Path) -> None:
 def test_a_temperature_below_one_is_refused(teacher: Path) -> None:
     with pytest.raises(RecipeError, match="at least 1"):
         Distillation(nn.Conv2d(3, 1, 1), Recipe(), teacher=str(teacher), temperature=0.5)
+
+
+def test_a_student_without_a_teacher_is_refused() -> None:
+    with pytest.raises(RecipeError, match="no teacher is named"):
+        Distillation(nn.Conv2d(3, 1, 1), Recipe())

@@ -39,7 +39,7 @@ class Distillation(Supervised):
 
     Raises:
         ModelError: the teacher cannot be read.
-        RecipeError: a temperature or weight that makes no sense.
+        RecipeError: no teacher, or a temperature or weight that makes no sense.
     """
 
     scale: Tensor
@@ -50,11 +50,17 @@ class Distillation(Supervised):
         network: nn.Module,
         recipe: Recipe,
         *,
-        teacher: str,
+        teacher: str = "",
         temperature: float = 2.0,
         weight: float = 1.0,
     ) -> None:
         super().__init__(network, recipe)
+        if not teacher:
+            raise RecipeError(
+                "method_options.teacher",
+                "no teacher is named",
+                "Name a finished run: --set method_options.teacher=RUN",
+            )
         if temperature < 1 or weight <= 0:
             raise RecipeError(
                 "method_options",
