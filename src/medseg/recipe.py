@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -180,6 +181,67 @@ class TrainSettings(Section):
     """Also write TensorBoard events (needs `pip install medseg[track]`)."""
 
 
+class LoraSettings(Section):
+    """Low-rank updates (`medseg.nn.lora`)."""
+
+    rank: Annotated[int, Field(ge=0)] = 0
+    """Of the update that is learnt beside each weight, which stays; 0: none."""
+    kind: Literal["plain", "convlora", "cp"] = "plain"
+    """How the update of a kernel is made of factors: plain (LoRA-C), convlora, or cp, which takes
+    the fewest weights."""
+    dora: bool = False
+    """Learn lengths of the updated weights apart from their directions (DoRA)."""
+    alpha: Auto | Annotated[float, Field(gt=0)] = "auto"
+    """Updates are multiplied by alpha / rank; auto takes the rank."""
+    layers: str = ""
+    """Regular expression: convolutions and linear layers that get an update are those in whose name
+    it is found, e.g. `^encoder`; empty takes all."""
+
+    @field_validator("layers")
+    @classmethod
+    def _is_an_expression(cls, text: str) -> str:
+        return _expression(text)
+
+
+class AdaptSettings(Section):
+    """Refining the model of `init` by few weights: all that is not named here stays as it is, but
+    layers that are new, for other classes say, are trained as a whole."""
+
+    lora: LoraSettings = LoraSettings()
+    whole: str = ""
+    """Regular expression: layers in whose name it is found are trained as a whole, e.g. `^head`."""
+    norms: bool = True
+    """Train norms; false keeps also the statistics of batch norms as they are."""
+    biases: bool = True
+    """Train the biases of layers with an update."""
+    new: tuple[str, ...] = ()
+    """Tensors that the model of `init` does not have; filled in."""
+
+    @field_validator("whole")
+    @classmethod
+    def _is_an_expression(cls, text: str) -> str:
+        return _expression(text)
+
+    @model_validator(mode="after")
+    def _something_is_trained(self) -> Self:
+        if not self.enabled and self != type(self).model_construct():
+            raise ValueError("adapt.lora.rank or adapt.whole must say what is trained")
+        return self
+
+    @property
+    def enabled(self) -> bool:
+        """Whether only some weights are trained."""
+        return self.lora.rank > 0 or bool(self.whole)
+
+
+def _expression(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"a regular expression; this one is none: {error}") from error
+    return text
+
+
 class PredictSettings(Section):
     """From logits to a mask."""
 
@@ -224,6 +286,7 @@ class Recipe(Section):
     loss: LossSettings = LossSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     train: TrainSettings = TrainSettings()
+    adapt: AdaptSettings = AdaptSettings()
     predict: PredictSettings = PredictSettings()
 
     @field_validator("method")
@@ -288,7 +351,7 @@ def apply_settings(values: Mapping[str, Any], settings: Iterable[str]) -> dict[s
     Raises:
         RecipeError: a setting without ``=``, or a key that does not exist.
     """
-    result: dict[str, Any] = {k: dict(v) if isinstance(v, dict) else v for k, v in values.items()}
+    result = dict(values)
     known = known_keys()
     for setting in settings:
         key, equals, text = setting.partition("=")
@@ -303,24 +366,32 @@ def apply_settings(values: Mapping[str, Any], settings: Iterable[str]) -> dict[s
         # YAML 1.1 reads 1e-3 as text; people mean the number, unless they put it in quotes.
         if value == text.strip():
             value = _number_or_text(value)
-        section, dot, name = key.partition(".")
-        if dot:
-            result.setdefault(section, {})[name] = value
-        else:
-            result[section] = value
+        put(result, key, value)
     return result
+
+
+def put(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set the dotted ``key`` in nested ``values``, whose sections are replaced, not changed."""
+    free = key.startswith(FREE)
+    *sections, name = key.split(".", 1 if free else -1)
+    for section in sections:
+        values[section] = dict(values.get(section, {}))
+        values = values[section]
+    values[name] = value
 
 
 def known_keys() -> tuple[str, ...]:
     """Dotted paths of all keys but the options of the network and of the method."""
-    keys: list[str] = []
-    for name, field in Recipe.model_fields.items():
+    return tuple(key for key in _keys(Recipe) if f"{key}." not in FREE)
+
+
+def _keys(section: type[BaseModel]) -> Iterator[str]:
+    for name, field in section.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            keys += [f"{name}.{inner}" for inner in kind.model_fields]
-        elif f"{name}." not in FREE:
-            keys.append(name)
-    return tuple(keys)
+            yield from (f"{name}.{inner}" for inner in _keys(kind))
+        else:
+            yield name
 
 
 def _key_path(location: Iterable[int | str]) -> str:

@@ -107,9 +107,11 @@ def test_what_is_not_known_stays_so() -> None:
     assert (found[1] == IGNORE).all()
 
 
-def test_thick_slices_are_only_turned_within_themselves() -> None:
-    augment = Augment3d(ALWAYS, (5.0, 1.0, 1.0))
-    assert augment.flat == 0
+@pytest.mark.parametrize("spacing", [(5.0, 1.0, 1.0), None])
+def test_thick_slices_are_only_turned_within_themselves(
+    spacing: tuple[float, float, float] | None,
+) -> None:
+    assert Augment3d(ALWAYS, spacing).flat == 0
     changes = draw(ALWAYS, (0, 0, 0), flat=0)
     assert changes.angles[0] != 0
     assert changes.angles[1:] == (0, 0)

@@ -157,11 +157,19 @@ def test_without_a_spacing_nothing_is_resampled() -> None:
     assert plan(replace(FOUND, spacings=None)).recipe.data.spacing == "auto"
 
 
+def test_a_spacing_that_no_file_says_can_be_stated() -> None:
+    thick = plan(replace(FOUND, spacings=None), data={"spacing": (8, 1, 1)})
+    assert thick.choices["data.spacing"].value == (8, 1, 1)
+    # 40 slices of 8 mm are the longest side.
+    assert thick.recipe.data.patch[0] < plan().recipe.data.patch[0]
+
+
 @pytest.mark.parametrize(
     ("facts", "modalities", "wanted", "kind"),
     [
         (MR, (), "auto", "zscore"),
-        (CT, (), "auto", "ct"),
+        (CT, (), "auto", "zscore"),
+        (CT, (), "ct", "ct"),
         (MR, ("CT",), "auto", "ct"),
         (CT, ("PET",), "auto", "zscore"),
         (CT, ("Contrast agent T1",), "auto", "zscore"),
@@ -180,6 +188,11 @@ def test_the_modality_decides_how_values_are_normalised(
         assert (rule.low, rule.high, rule.mean, rule.std) == (
             facts.low, facts.high, facts.mean, facts.std,
         )  # fmt: skip
+
+
+def test_values_that_may_be_hu_are_pointed_out() -> None:
+    assert "set ct" in intensity_rules(replace(FOUND, intensities=(CT,)), "auto")[1]
+    assert "set ct" not in intensity_rules(FOUND, "auto")[1]
 
 
 def test_volumes_that_are_empty_around_the_body_are_normalised_by_the_rest() -> None:

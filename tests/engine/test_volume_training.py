@@ -153,7 +153,11 @@ def test_data_plan_shows_volumes(data: Path, network: str) -> None:
 def test_resampled_to_another_spacing_masks_come_back_to_their_own(
     data: Path, network: str, tmp_path: Path
 ) -> None:
-    found = run(data, tmp_path / "run", network, "data.spacing=[4.0,3.0,3.0]", epochs=1)
+    # The patch is larger than the volumes.
+    found = run(
+        data, tmp_path / "run", network, "data.spacing=[4.0,3.0,3.0]", "data.patch=[16,16,16]",
+        epochs=1,
+    )  # fmt: skip
     cached = next((tmp_path / "run" / "cache").glob("*/00000.mask.npy"))
     assert np.load(cached).shape == (15, 9, 11)
     image = data / "images" / "000.nii.gz"
@@ -235,8 +239,6 @@ def test_volumes_of_unknown_spacing_are_taken_as_they_are(network: str, tmp_path
     manifest = read_manifest(found.bundle)
     assert manifest.volume is not None
     assert (manifest.volume.plane, manifest.volume.spacing_mm) == ("", None)
-    with pytest.raises(RecipeError, match=r"data\.spacing.*no volume says"):
-        run(tmp_path / "data", tmp_path / "b", network, "data.spacing=[1.0,1.0,1.0]")
 
 
 def test_a_volume_that_alone_says_no_spacing_is_named(network: str, tmp_path: Path) -> None:

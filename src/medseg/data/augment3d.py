@@ -51,7 +51,7 @@ class Augment3dSettings(BaseModel):
     """For each of these axes by itself."""
     rotate: Annotated[float, Field(ge=0, le=180)] = 20.0
     """Largest rotation about each axis, in degrees, either way; only within slices where these are
-    more than three times as far apart as pixels."""
+    more than three times as far apart as pixels, or the spacing is not known."""
     rotate_prob: Probability = 0.3
     scale: Range = (0.75, 1.25)
     """Smallest and largest magnification."""
@@ -154,14 +154,16 @@ class Augment3d:
 
     Args:
         settings: with no ``auto`` left.
-        spacing: mm between slices, rows and columns, so that a rotated ball stays one.
+        spacing: mm between slices, rows and columns, so that a rotated ball stays one; None where
+            it is not known.
     """
 
-    def __init__(self, settings: Augment3dSettings, spacing: Triple) -> None:
+    def __init__(self, settings: Augment3dSettings, spacing: Triple | None) -> None:
         self.settings = settings
-        self.spacing = spacing
-        coarsest = max(range(3), key=lambda axis: spacing[axis])
-        self.flat = coarsest if spacing[coarsest] > ANISOTROPIC * min(spacing) else None
+        self.spacing = spacing or (1.0, 1.0, 1.0)
+        coarsest = max(range(3), key=lambda axis: self.spacing[axis])
+        isotropic = self.spacing[coarsest] <= ANISOTROPIC * min(self.spacing)
+        self.flat = 0 if spacing is None else None if isotropic else coarsest
 
     @torch.no_grad()
     def __call__(

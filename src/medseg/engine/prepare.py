@@ -268,7 +268,7 @@ def volume_settings(material: Material, plan: Plan) -> VolumeSettings:
         snap=data.snap_masks,
         max_pixels=data.max_pixels,
         plane=found.plane,
-        spacing=plan.choices["data.spacing"].value,
+        spacing=None if found.spacings is None else plan.choices["data.spacing"].value,
         intensity=rules,
     )
 

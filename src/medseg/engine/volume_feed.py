@@ -68,7 +68,7 @@ class VolumeFeed(Feed):
         self.device = device
         self.rank = rank
         self.processes = processes
-        self.augment = Augment3d(recipe.augment3d, spacing or (1.0, 1.0, 1.0))
+        self.augment = Augment3d(recipe.augment3d, spacing)
         self.key = cache.folder.name
         self.size = recipe.data.patch_size
         self.sampling = Sampling(

@@ -24,7 +24,7 @@ from medseg.engine.plan import (
     patience_choice,
     precision_choice,
 )
-from medseg.errors import MedsegError, RecipeError
+from medseg.errors import MedsegError
 from medseg.methods.registry import batch_unit, method_class
 from medseg.recipe import Recipe
 
@@ -186,18 +186,13 @@ def _spacing(recipe: Recipe, fingerprint: VolumeFingerprint) -> Choice:
     if recipe.data.spacing == "auto":
         target, reason = target_spacing(fingerprint)
         return Choice(target, True, reason)
-    if fingerprint.spacings is None:
-        raise RecipeError(
-            f"data.spacing={list(recipe.data.spacing)}",
-            "no volume says the spacing of its voxels, so none can be resampled",
-            "Leave it out",
-        )
-    return Choice(recipe.data.spacing, False, "set")
+    silent = "; no volume says its own, so none is resampled"
+    return Choice(recipe.data.spacing, False, f"set{silent if not fingerprint.spacings else ''}")
 
 
 def _median_shape(fingerprint: VolumeFingerprint, target: Triple | None) -> Triple:
     """Of the volumes as the network sees them."""
-    spacings = fingerprint.spacings or ((1.0, 1.0, 1.0),) * len(fingerprint.shapes)
+    spacings = fingerprint.spacings or (None,) * len(fingerprint.shapes)
     shapes = [
         network_shape(shape, spacing, target)
         for shape, spacing in zip(fingerprint.shapes, spacings, strict=True)

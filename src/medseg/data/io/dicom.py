@@ -26,6 +26,7 @@ _TAGS = (
     "SeriesInstanceUID",
     "SeriesNumber",
     "PatientID",
+    "Modality",
     "Rows",
     "Columns",
     "NumberOfFrames",
@@ -113,6 +114,11 @@ def read_header(files: tuple[Path, ...]) -> Header:
     for path, dataset in zip(files, datasets, strict=True):
         _check_image(path, dataset)
     return _header(files, datasets)
+
+
+def modality(path: Path) -> str:
+    """What made the image, e.g. ``"CT"``; empty where the file does not say."""
+    return str(_read(path, pixels=False).get("Modality") or "")
 
 
 def read_voxels(files: tuple[Path, ...]) -> Voxels:

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.data.case import IGNORE, LabelMap
-from medseg.data.io import MAX_PIXELS
+from medseg.data.io import MAX_PIXELS, dicom
 from medseg.data.labels import Snap
-from medseg.data.slices import Whole
+from medseg.data.slices import Whole, volume_of
 from medseg.data.volumes.normalise import Intensity
 from medseg.data.volumes.read import Grid, grid_of, read_image, read_mask
 from medseg.data.volumes.resample import ANISOTROPIC, Triple
@@ -26,7 +26,7 @@ MOST_LOOKED_AT = 100
 """Voxels of no more training volumes are read; they lie evenly over the training part."""
 
 _FOREGROUND_VOXELS = 10_000
-_AIR = -500.0
+_AIR = -900.0
 _EMPTY_SHARE = 0.25
 
 
@@ -78,7 +78,8 @@ class VolumeFingerprint:
         shapes: slices, rows and columns of each, turned to ``plane``.
         spacings: between them in mm, likewise; None where no file says it.
         channels: of the volumes as the network sees them.
-        modalities: as the dataset declares them, one a channel; empty where it does not.
+        modalities: as the dataset or its DICOM files declare them, one a channel; empty where
+            they do not.
         intensities: one a channel.
         empty_share: of voxels that are 0 in every channel, the median over volumes.
         classes: the foreground, in the order of the label map.
@@ -165,7 +166,7 @@ def take_volume_fingerprint(
         shapes=tuple(grid.shape for grid in grids),
         spacings=_spacings(training, grids),
         channels=channels,
-        modalities=declared_modalities(root, channels),
+        modalities=declared_modalities(root, channels) or _modalities_of_files(looked_at, channels),
         intensities=_channel_facts(np.concatenate(foreground, axis=1), np.array(smallest)),
         empty_share=float(np.median(empty)),
         classes=tuple(
@@ -214,15 +215,13 @@ def intensity_rules(found: VolumeFingerprint, wanted: str) -> tuple[tuple[Intens
         wanted: ``ct``, ``zscore`` or ``auto``.
     """
     foreground = found.empty_share >= _EMPTY_SHARE
-    if found.modalities:
-        are_ct = [bool(re.search(r"\bct\b", name.lower())) for name in found.modalities]
-        reason = f"the dataset says {', '.join(found.modalities)}"
-    else:
-        are_ct = [facts.smallest <= _AIR for facts in found.intensities]
-        reason = (
-            f"values go down to {min(facts.smallest for facts in found.intensities):.0f}, "
-            f"{'as HU of air do' if any(are_ct) else 'not to the HU of air'}"
-        )
+    are_ct = [bool(re.search(r"\bct\b", name.lower())) for name in found.modalities]
+    reason = f"the data say {', '.join(found.modalities)}"
+    if not found.modalities:
+        # Values alone do not tell: those of MR are stored in any unit, below -1000 as well.
+        are_ct, reason = [False] * found.channels, "the data do not say their modality"
+        if min(facts.smallest for facts in found.intensities) <= _AIR:
+            reason += "; if values are HU, set ct"
     if wanted != "auto":
         are_ct, reason = [wanted == "ct"] * found.channels, "set"
     rules = tuple(
@@ -250,6 +249,17 @@ def declared_modalities(root: Path, channels: int) -> tuple[str, ...]:
     except (OSError, ValueError, TypeError, AttributeError):
         return ()
     return names if len(names) == channels else ()
+
+
+def _modalities_of_files(volumes: Sequence[Whole], channels: int) -> tuple[str, ...]:
+    """What DICOM files say, where all say the same."""
+    found = set()
+    for whole in volumes:
+        files = volume_of(whole.image)
+        if files is None or not dicom.is_dicom(files[0]):
+            return ()
+        found.add(dicom.modality(files[0]))
+    return (found.pop(),) * channels if len(found) == 1 and "" not in found else ()
 
 
 def _commonest_plane(training: Sequence[Whole]) -> str:
