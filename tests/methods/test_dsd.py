@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from medseg.errors import RecipeError
 from medseg.losses.weighted import weighted_losses
 from medseg.methods.dsd import DSD, DeepUp
 from medseg.methods.method import Batch
@@ -139,5 +140,5 @@ def test_values_out_of_range_are_errors(options: dict[str, float]) -> None:
 
 def test_it_supervises_levels_itself() -> None:
     recipe = parse_recipe({"data": {"channels": 3}, "loss": {"deep_supervision": [1.0]}})
-    with pytest.raises(ValueError, match="deep_supervision"):
+    with pytest.raises(RecipeError, match="deep_supervision: dsd supervises the levels itself"):
         DSD(create_model("unet", widths=(4, 6, 8)), recipe)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medseg.errors import RecipeError
 from medseg.losses.masked import two_logits
 from medseg.losses.weighted import weighted_losses
 from medseg.methods.method import Batch, Method
@@ -69,6 +70,7 @@ class DSD(Method):
             channels and stride, as in the released nnU-Net variant.
 
     Raises:
+        RecipeError: side outputs are weighed as well.
         ValueError: the network is not U-shaped, or a value is out of its range.
     """
 
@@ -90,7 +92,11 @@ class DSD(Method):
         self.temperature = temperature
         self.detach_teacher = detach_teacher
         if recipe.loss.deep_supervision:
-            raise ValueError("dsd supervises levels itself; leave loss.deep_supervision out")
+            raise RecipeError(
+                "loss.deep_supervision",
+                "dsd supervises the levels itself",
+                "Leave it out; where the system has it, --set loss.deep_supervision=[]",
+            )
         levels = find_levels(network, recipe.data.channels)
         self.encoder, self.decoder = levels.encoder, levels.decoder
         self.keys = {
