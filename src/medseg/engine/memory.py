@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -16,7 +16,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from medseg.engine.average import WeightAverage
-from medseg.methods.method import Method
+
+if TYPE_CHECKING:
+    from medseg.methods.method import Method
 
 PROGRAM = 430_000_000
 """Bytes of Python, PyTorch and medseg itself on a CPU, once a training step has run; measured on
