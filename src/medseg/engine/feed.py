@@ -126,29 +126,18 @@ class ImageFeed(Feed):
         self.steps_per_epoch = len(train) // labelled
 
     def training(self, epoch: int, first_step: int) -> Iterator[Batch]:
+        where = {
+            "batch_size": self.batch_size,
+            "seed": self.recipe.seed,
+            "epoch": epoch,
+            "first_step": first_step,
+            "rank": self.rank,
+            "processes": self.processes,
+        }
         if self.unlabelled is None:
-            batches = training_batches(
-                self.cache,
-                self.train,
-                batch_size=self.batch_size,
-                seed=self.recipe.seed,
-                epoch=epoch,
-                first_step=first_step,
-                rank=self.rank,
-                processes=self.processes,
-            )
+            batches = training_batches(self.cache, self.train, **where)
         else:
-            batches = two_stream_batches(
-                self.cache,
-                self.train,
-                self.unlabelled,
-                batch_size=self.batch_size,
-                seed=self.recipe.seed,
-                epoch=epoch,
-                first_step=first_step,
-                rank=self.rank,
-                processes=self.processes,
-            )
+            batches = two_stream_batches(self.cache, self.train, self.unlabelled, **where)
         for raw in batches:
             image, mask = self._on_device(raw)
             keys = [(self.recipe.seed, epoch, position) for position in raw.position]

@@ -98,7 +98,8 @@ class DSD(Method):
                 "Leave it out; where the system has it, --set loss.deep_supervision=[]",
             )
         levels = find_levels(network, recipe.data.channels)
-        self.encoder, self.decoder = levels.encoder, levels.decoder
+        # Without divergences nothing is asked of the encoder's heads.
+        self.encoder, self.decoder = levels.encoder if alpha else (), levels.decoder
         self.keys = {
             tap: _key(tap, "" if shared_heads else side)
             for side, taps in (("encoder", self.encoder), ("decoder", self.decoder))
