@@ -14,6 +14,7 @@ CARD = Card(
     dims=(2, 3),
     network="medseg.networks.unetpp:UNetPlusPlus",
     recipe={"loss.deep_supervision": (1.0, 1.0, 1.0)},
+    measured={"dsb2018": "results/unetpp-depth.json"},
     fidelity=Fidelity(
         parameters=9_049_572,
         official_parameters=(
@@ -42,6 +43,12 @@ CARD = Card(
             "and the Keras code drops half of the values instead (network.as_released=keras)",
             "sizes that 16 does not divide are padded with their last row and column",
             "trained by this project's recipe, not by the authors' (Adam, 3e-4, patience 20)",
+        ),
+        reproduced=(
+            "that pruning costs little: a quarter of the widths, 64 pixels, 6 epochs of dsb2018, "
+            "test Dice at depths 1 to 4: 0.720, 0.712, 0.745, 0.737 (intervals of about 0.08 "
+            "overlap) for 12.9, 27.7, 49.2 and 77.5 ms of one core at 256 pixels; no published "
+            "score was reproduced"
         ),
     ),
 )

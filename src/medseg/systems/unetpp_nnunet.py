@@ -10,6 +10,7 @@ CARD = replace(
     summary="UNet++ as in its authors' second code: five columns, strides, instance norm.",
     options={"widths": (30, 60, 120, 240, 480, 480), "as_released": "nnunet"},
     recipe={"loss.deep_supervision": (1.0, 1.0, 1.0, 1.0)},
+    measured={},
     fidelity=replace(
         UNETPP.fidelity,
         parameters=22_836_480,
@@ -24,6 +25,7 @@ CARD = replace(
         ),
         from_authors=("the whole network, read in the official code",),
         reconstructed=(),
+        reproduced="none yet",
         deviations=(
             "sizes that 32 does not divide are padded with their last row and column",
             "trained by this project's recipe, not by nnU-Net's",
