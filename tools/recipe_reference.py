@@ -36,19 +36,29 @@ def reference() -> str:
     for name, field in Recipe.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            sections.append(_section(name, kind, schema["$defs"][kind.__name__]))
+            sections.append(_section(name, kind, schema["$defs"]))
         elif f"{name}." not in FREE:
             top.append((name, field, schema["properties"][name]))
     parts = [INTRODUCTION, f"## Top level\n\n{_table(top)}", *sections]
     return "\n\n".join(parts) + "\n"
 
 
-def _section(name: str, kind: type[BaseModel], schema: Schema) -> str:
-    rows = [
-        (f"{name}.{key}", field, schema["properties"][key])
-        for key, field in kind.model_fields.items()
-    ]
-    return f"## {name}\n\n{schema['description']}\n\n{_table(rows)}"
+def _section(name: str, kind: type[BaseModel], schemas: Mapping[str, Schema]) -> str:
+    description = schemas[kind.__name__]["description"]
+    return f"## {name}\n\n{description}\n\n{_table(_rows(name, kind, schemas))}"
+
+
+def _rows(
+    name: str, kind: type[BaseModel], schemas: Mapping[str, Schema]
+) -> list[tuple[str, FieldInfo, Schema]]:
+    rows: list[tuple[str, FieldInfo, Schema]] = []
+    for key, field in kind.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            rows += _rows(f"{name}.{key}", inner, schemas)
+        else:
+            rows.append((f"{name}.{key}", field, schemas[kind.__name__]["properties"][key]))
+    return rows
 
 
 def _table(rows: list[tuple[str, FieldInfo, Schema]]) -> str:
@@ -81,6 +91,8 @@ def _allowed(schema: Schema) -> str:
     if "enum" in schema:
         return ", ".join(f"`{_shown(value)}`" for value in schema["enum"])
     if schema["type"] == "array":
+        if schema.get("items") == {"type": "string"}:
+            return "list of text"
         if "minItems" in schema:
             return f"{schema['minItems']} numbers"
         return f"list of {_allowed(schema['items'])}" if "minItems" in schema else "numbers"

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from medseg.data.augment import AugmentSettings
 from medseg.data.augment3d import Augment3dSettings
@@ -19,6 +27,17 @@ from medseg.methods import METHODS
 Auto = Literal["auto"]
 Millimetres = Annotated[float, Field(ge=1e-3, le=1e3)]
 Voxels = Annotated[int, Field(ge=4, le=4096)]
+
+
+def _expression(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"a regular expression; this one is none: {error}") from error
+    return text
+
+
+Expression = Annotated[str, AfterValidator(_expression)]
 
 FREE = ("network.", "method_options.")
 """Beginnings of keys that are checked against a constructor, not listed here."""
@@ -193,14 +212,9 @@ class LoraSettings(Section):
     """Learn lengths of the updated weights apart from their directions (DoRA)."""
     alpha: Auto | Annotated[float, Field(gt=0)] = "auto"
     """Updates are multiplied by alpha / rank; auto takes the rank."""
-    layers: str = ""
+    layers: Expression = ""
     """Regular expression: convolutions and linear layers that get an update are those in whose name
     it is found, e.g. `^encoder`; empty takes all."""
-
-    @field_validator("layers")
-    @classmethod
-    def _is_an_expression(cls, text: str) -> str:
-        return _expression(text)
 
 
 class AdaptSettings(Section):
@@ -208,7 +222,7 @@ class AdaptSettings(Section):
     layers that are new, for other classes say, are trained as a whole."""
 
     lora: LoraSettings = LoraSettings()
-    whole: str = ""
+    whole: Expression = ""
     """Regular expression: layers in whose name it is found are trained as a whole, e.g. `^head`."""
     norms: bool = True
     """Train norms; false keeps also the statistics of batch norms as they are."""
@@ -216,11 +230,6 @@ class AdaptSettings(Section):
     """Train the biases of layers with an update."""
     new: tuple[str, ...] = ()
     """Tensors that the model of `init` does not have; filled in."""
-
-    @field_validator("whole")
-    @classmethod
-    def _is_an_expression(cls, text: str) -> str:
-        return _expression(text)
 
     @model_validator(mode="after")
     def _something_is_trained(self) -> Self:
@@ -232,14 +241,6 @@ class AdaptSettings(Section):
     def enabled(self) -> bool:
         """Whether only some weights are trained."""
         return self.lora.rank > 0 or bool(self.whole)
-
-
-def _expression(text: str) -> str:
-    try:
-        re.compile(text)
-    except re.error as error:
-        raise ValueError(f"a regular expression; this one is none: {error}") from error
-    return text
 
 
 class PredictSettings(Section):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medseg.engine.adapt import check_adaptation
 from medseg.engine.dims import with_dims
 from medseg.engine.initial import with_origin
 from medseg.engine.openings import OPENINGS
@@ -16,7 +17,7 @@ from medseg.errors import MedsegError, RecipeError
 from medseg.inference.bundle import SUFFIX
 from medseg.methods.registry import check_match, method_options
 from medseg.models import create_model, network_options
-from medseg.recipe import Recipe, apply_settings, load_recipe, parse_recipe
+from medseg.recipe import Recipe, apply_settings, load_recipe, parse_recipe, put
 from medseg.systems import load_card
 
 DEFAULT_SYSTEM = "med2d-segnet"
@@ -60,17 +61,14 @@ def make_recipe(values: Mapping[str, Any], settings: Sequence[str]) -> Recipe:
     card = {} if system.endswith(".py") else load_card(system).recipe
     merged: dict[str, Any] = {"system": system}
     for key, value in {**card, **values}.items():
-        section, dot, name = key.partition(".")
-        if dot:
-            merged.setdefault(section, {})[name] = value
-        else:
-            merged[section] = value
+        put(merged, key, value)
     recipe = with_dims(parse_recipe(apply_settings(merged, settings)))
     resolved = {
         "network": network_options(recipe.system, recipe.network),
         "method_options": method_options(recipe.method, recipe.method_options),
     }
     check_match(create_model(recipe.system, **recipe.network), recipe)
+    check_adaptation(recipe)
     return recipe.model_copy(update=resolved)
 
 
@@ -106,7 +104,7 @@ def recipe_of_run(
     texts = [f"{key}={json.dumps(value)}" for key, value in values.items()]
     asked = parse_recipe(apply_settings(recipe.model_dump(mode="json"), [*texts, *settings]))
     if asked != recipe:
-        before, after = _flat(recipe), _flat(asked)
+        before, after = (_flat(each.model_dump(mode="json")) for each in (recipe, asked))
         changed = sorted(key for key in before.keys() | after.keys()
                          if before.get(key) != after.get(key))  # fmt: skip
         raise RecipeError(
@@ -135,11 +133,11 @@ def _check_output(folder: Path) -> None:
         )  # fmt: skip
 
 
-def _flat(recipe: Recipe) -> dict[str, Any]:
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
-    for section, value in recipe.model_dump(mode="json").items():
-        if isinstance(value, dict):
-            flat |= {f"{section}.{key}": inner for key, inner in value.items()}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{key}": inner for key, inner in _flat(value).items()}
         else:
-            flat[section] = value
+            flat[name] = value
     return flat

@@ -20,6 +20,7 @@ from medseg.data.cache import CaseCache
 from medseg.data.fingerprint import take_fingerprint
 from medseg.data.splitfile import write_split
 from medseg.data.volumes.cache import VolumeCache
+from medseg.engine.adapt import adapt, adaptation_of
 from medseg.engine.device import (
     choose_device,
     choose_precision,
@@ -44,7 +45,7 @@ from medseg.methods.interactive import Interactive
 from medseg.methods.method import Method, TrainingData
 from medseg.methods.registry import batch_unit, create_method, method_class
 from medseg.models import create_model, network_class
-from medseg.nn.blocks import count_parameters
+from medseg.nn.lora import merge
 from medseg.recipe import Recipe
 
 DEFAULT_CACHE_LIMIT = 20_000_000_000
@@ -183,6 +184,7 @@ def train(
     return_freed_memory()
 
     method = _method(recipe, material, origin, console)
+    recipe = recipe.model_copy(update={"adapt": method.recipe.adapt})
     feed = _feed(recipe, plan, method, cache, rows, accelerator)
     method.prepare(
         TrainingData(
@@ -226,8 +228,10 @@ def train(
     run = Run(folder, recipe, state.best_dice, state.epoch)
     if accelerator.is_main_process:
         volumes = (volume_input(material, plan), feed) if isinstance(feed, VolumeFeed) else None
+        network = loop.best_network()
+        merge(network)
         write_model(
-            run, material, cache, rows, loop.best_network(),
+            run, material, cache, rows, network,
             device=loop.device, console=console, volumes=volumes,
         )  # fmt: skip
     accelerator.wait_for_everyone()
@@ -443,6 +447,12 @@ def _method(
         if console is not None:
             text = escape(f"{origin.name}: {carried}")
             console.print(f"[bold]{'init':9}[/]{text}", highlight=False)
+    if recipe.adapt.enabled:
+        settings = recipe.adapt
+        if origin is not None:
+            settings = settings.model_copy(update={"new": carried.fresh})
+            recipe = recipe.model_copy(update={"adapt": settings})
+        adapt(network, settings)
     known = {"channels": material.channels}
     return create_method(
         network, recipe.model_copy(update={"data": recipe.data.model_copy(update=known)})
@@ -512,9 +522,10 @@ def _announce(
     counts = ", ".join(f"{count} {part}" for part, count in material.counts.items())
     method = "" if recipe.method == "supervised" else f"{recipe.method}, "
     unit = "images" if material.dims == 2 else "patches"
+    adaptation = adaptation_of(loop.method.network)
     lines = {
         "data": f"{material.survey.dataset.root} ({counts}; {', '.join(material.labels.names)})",
-        "system": f"{recipe.system}, {count_parameters(loop.method.network):,} parameters",
+        "system": f"{recipe.system}, {adaptation.total:,} parameters",
         "training": (
             f"{method}{plural(loop.epochs, 'epoch')} of {plural(loop.steps_per_epoch, 'step')}, "
             f"{loop.batch_size} {unit} a step at {_shown_size(loop.feed)}, "
@@ -532,6 +543,8 @@ def _announce(
             f"{plural(golden, 'validation image')} will be part of the model file; "
             "--set predict.golden=0 leaves them out"
         )
+    if recipe.adapt.enabled:
+        lines["adapt"] = str(adaptation)
     size = plan.choices["data.image_size" if material.dims == 2 else "data.patch"]
     if size.auto:
         lines["plan"] = f"{_shown_size(loop.feed)}: {size.reason}"

@@ -118,6 +118,8 @@ def _probe(network: nn.Module, image: Tensor) -> tuple[list[Tap], int]:
         def hook(module: nn.Module, given: Any, made: Any) -> None:
             if not isinstance(made, Tensor) or made.ndim != image.ndim or min(made.shape[2:]) < 2:
                 return
+            if len(made) != len(image):  # a weight that is computed
+                return
             stride = image.shape[2] / made.shape[2]
             scaled = [round(side / stride) for side in image.shape[2:]]
             if stride >= 1 and math.log2(stride).is_integer() and scaled == [*made.shape[2:]]:
