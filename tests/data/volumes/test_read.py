@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,13 @@ def test_a_volume_is_turned_into_the_plane_asked_for(tmp_path: Path) -> None:
     assert turned.shape == classes.shape == (6, 3, 4)
     # Image and mask are turned alike: the mask is a function of the image.
     np.testing.assert_array_equal(classes, turned.astype(int) % 3)
+
+
+def test_slices_without_a_mask_are_an_error(tmp_path: Path) -> None:
+    image = save_nifti(tmp_path / "a.nii", ramp((4, 5, 3)))
+    volume = whole(image, mask=save_nifti(tmp_path / "m.nii", ramp((4, 5, 3)) % 3))
+    with pytest.raises(DataError, match="only 2 of its 3 slices have a mask"):
+        read_mask(replace(volume, cases=volume.cases[:2]), LABELS)
 
 
 def test_files_are_channels(tmp_path: Path) -> None:
