@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -89,8 +90,10 @@ class LowRank(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """The updated weight, of the same shape."""
-        # Half precision would make what is trained differ from what is merged.
-        with torch.autocast(weight.device.type, enabled=False):
+        # Half precision would make what is trained differ from what is merged; PyTorch's device
+        # without content has none.
+        exact = torch.autocast(weight.device.type, enabled=False) if not weight.is_meta else None
+        with exact or nullcontext():
             updated = weight + self.update()
             if self.magnitude is None:
                 return updated
