@@ -17,7 +17,8 @@ import torch
 import medseg
 from medseg.inference.bundle import Manifest
 from medseg.inference.network import Model
-from medseg.models import create_model
+from medseg.models import create_model, network_options
+from medseg.nn.blocks import count_parameters
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -62,11 +63,11 @@ def random_model(system: str, size: int) -> Model:
     network = create_model(system)
     manifest = Manifest.model_validate(
         {
-            "system": system, "network": {}, "num_classes": 1,
+            "system": system, "network": network_options(system, {}), "num_classes": 1,
             "labels": [{"name": "background", "value": 0}, {"name": "object", "value": 255}],
             "preprocessing": {"image_size": size, "channels": 3, "mean": [0.5] * 3,
                               "std": [0.25] * 3},
-            "recipe": {}, "data": {}, "scores": {}, "parameters": 0,
+            "recipe": {}, "data": {}, "scores": {}, "parameters": count_parameters(network),
             "weights_sha256": hashlib.sha256(b"").hexdigest(),
         }
     )  # fmt: skip

@@ -8,7 +8,6 @@ decoded pixels to the mask. 8 bits are calibrated on noise: time does not depend
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import statistics
@@ -21,35 +20,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from common import RESULTS, save
+from common import RESULTS, random_model, save
 from medseg.cores import threads
 from medseg.export.formats import open_artefact, write_openvino, write_torchscript
 from medseg.export.graph import to_onnx
 from medseg.export.measure import time_predictions
 from medseg.export.quantise import quantise
-from medseg.inference.bundle import Manifest
 from medseg.inference.network import Model
 from medseg.inference.runtime import IMAGE
-from medseg.models import create_model, network_options
-from medseg.nn.blocks import count_parameters
 
 SYSTEMS, SIZE, RUNS, PROFILED = ("med2d-segnet", "unet-narrow"), 256, 20, 5
-
-
-def random_model(system: str) -> Model:
-    torch.manual_seed(0)
-    network = create_model(system)
-    manifest = Manifest.model_validate(
-        {
-            "system": system, "network": network_options(system, {}), "num_classes": 1,
-            "labels": [{"name": "background", "value": 0}, {"name": "object", "value": 255}],
-            "preprocessing": {"image_size": SIZE, "channels": 3, "mean": [0.5] * 3,
-                              "std": [0.25] * 3},
-            "recipe": {}, "data": {}, "scores": {}, "parameters": count_parameters(network),
-            "weights_sha256": hashlib.sha256(b"").hexdigest(),
-        }
-    )  # fmt: skip
-    return Model(manifest, network, device="cpu")
 
 
 def noise(seed: int) -> NDArray[np.uint8]:
@@ -143,7 +123,7 @@ def main() -> None:
     torch.set_num_threads(threads())
     measured: dict[str, Any] = {}
     for system in SYSTEMS:
-        model = random_model(system)
+        model = random_model(system, SIZE)
         with tempfile.TemporaryDirectory() as scratch:
             files = write_all(model, Path(scratch))
             engines = {"PyTorch fp32": model} | {

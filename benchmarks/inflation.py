@@ -245,14 +245,13 @@ def analyse(run: Path, data: Path, notes: Path) -> dict[str, Any]:
         "near_identical": twins(run, float(PROTOCOL(chosen, everything))),
     }
     epochs = list(counts_of_epochs(run, model, cases))
+
+    def over_best_epoch(habit: Habit) -> Callable[[NDArray[np.intp]], float]:
+        return lambda index: max(habit(each, index) for each in epochs) - PROTOCOL(chosen, index)
+
     if epochs:
         for name, habit in (("best_epoch", PROTOCOL), ("together", TOGETHER)):
-            found["added"][name] = added(
-                lambda index, habit=habit: (
-                    max(habit(each, index) for each in epochs) - PROTOCOL(chosen, index)
-                ),
-                len(cases),
-            )
+            found["added"][name] = added(over_best_epoch(habit), len(cases))
         found["dice_by_epoch"] = [round(PROTOCOL(each, everything), 5) for each in epochs]
     write_text(noted, json.dumps(found, indent=1))
     return found
@@ -305,11 +304,11 @@ def video_splits(case_ids: Sequence[str], seed: int) -> tuple[dict[str, Split], 
     own = [case for video in sorted(order) for case in by_video[video]]
     test, between = held[::2], held[1::2]
     kept = rng.permutation(len(own))[len(between) :]
-    common: dict[str, Split] = dict.fromkeys(val, "val") | dict.fromkeys(test, "test")
+    common: dict[str, Split] = {**dict.fromkeys(val, "val"), **dict.fromkeys(test, "test")}
     by_frame = [own[index] for index in sorted(kept)] + between
     return (
-        common | dict.fromkeys(own, "train"),
-        common | dict.fromkeys(by_frame, "train"),
+        {**common, **dict.fromkeys(own, "train")},
+        {**common, **dict.fromkeys(by_frame, "train")},
     )
 
 

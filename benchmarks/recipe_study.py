@@ -203,7 +203,8 @@ class Study:
 def run_task(folder: Path, cache: Path) -> dict[str, Any]:
     """Train, or go on with it, and score the validation part."""
     values = json.loads((folder / "task.json").read_text())
-    task = Task(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    task = Task(**given)
     from medseg.engine.train import train
     from medseg.inference.bundle import read_manifest
 
@@ -214,12 +215,13 @@ def run_task(folder: Path, cache: Path) -> dict[str, Any]:
         if not begun:
             options |= {"system": task.system, "seed": task.seed, "settings": task.settings}
         if task.score:
-            (split,) = task.splits
-            train(task.data[0], **options, **({} if begun else {"split": split}))
+            options |= {} if begun else {"split": task.splits[0]}
+            train(task.data[0], **options)
         else:
             from medseg.engine.pretrain import pretrain
 
-            pretrain(task.data, **options, **({} if begun else {"splits": task.splits}))
+            options |= {} if begun else {"splits": task.splits}
+            pretrain(task.data, **options)
     lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     history = [json.loads(line) for line in lines]
     record: dict[str, Any] = {
@@ -405,14 +407,14 @@ def summarise(study: Study, tasks: Sequence[Task]) -> dict[str, Any]:
             found["better_on"] = sum(mean > 0 for mean in means)
             found["holds"] = len(tables) == len(study.data) and low > 0 and min(means) > 0
         variants[variant] = found
-    done = sum(record is not None and record["error"] is None for record in records.values())
+    finished = sum(record is not None and record["error"] is None for record in records.values())
     return {
         "system": study.system,
         "seeds": study.seeds,
         "set": study.common,
         "part": "validation",
         "trainings": len(tasks),
-        "finished": done,
+        "finished": finished,
         "variants": variants,
     }
 

@@ -25,13 +25,12 @@ from pathlib import Path
 
 import numpy as np
 
-from common import RESULTS, save
+from common import RESULTS, random_model, save
 from medseg.data.layouts import open_dataset
 from medseg.export.graph import to_onnx
 from medseg.inference.runtime import IMAGE, MASK, open_session
-from prediction import SIZE, random_model
 
-CLIENTS, IMAGES, ROUNDS = 32, 32, 3
+SIZE, CLIENTS, IMAGES, ROUNDS = 256, 32, 32, 3
 BATCHES = (1, 2, 4, 8)
 
 
@@ -91,7 +90,7 @@ def main() -> None:
     cases = open_dataset(Path(sys.argv[1])).cases
     files = [case.image.files[0] for case in itertools.islice(itertools.cycle(cases), IMAGES)]
     images = [file.read_bytes() for file in files]
-    content = to_onnx(random_model())
+    content = to_onnx(random_model("med2d-segnet", SIZE))
     speeds: dict[str, list[float]] = {
         "one_image_on_all_cores_1_client": [],
         f"one_image_on_all_cores_{CLIENTS}_clients": [],

@@ -3,9 +3,9 @@
     python benchmarks/unetpp_depth.py RUN DATA results/NAME.json
 
 RUN is a finished `medseg train DATA --system unetpp`; for results/unetpp-depth.json it had
-`--image-size 64 --epochs 6 --batch-size 8 --set network.widths=[8,16,32,64,128]`. Dice is that of `medseg evaluate` of the
-test part, at the images' own size. Times are of the processor, in one thread, depths taken in
-turns, so that other work on the machine does not show.
+`--image-size 64 --epochs 6 --batch-size 8 --set network.widths=[8,16,32,64,128]`. Dice is that of
+`medseg evaluate` of the test part, at the images' own size. Times are of the
+processor, in one thread, depths taken in turns, so that other work on the machine does not show.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ several (``Cross-Origin-Opener-Policy`` and ``Cross-Origin-Embedder-Policy``).
 
 from __future__ import annotations
 
-import hashlib
 import statistics
 import sys
 import tempfile
@@ -26,43 +25,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
-from safetensors.torch import save as safetensors
 
-from common import RESULTS, save
+from common import RESULTS, random_model, save
 from medseg.export.graph import to_onnx
 from medseg.export.web import write_page
-from medseg.inference.bundle import Manifest, Preprocessing, StoredLabel
-from medseg.inference.network import Model, load_network
-from medseg.models import create_model
-from medseg.nn.blocks import count_parameters
+from medseg.inference.network import load_network
 
 SIZE = 256
 IMAGES = 24
 ROUNDS = 3
-
-
-def random_model() -> Model:
-    """med2d-segnet as nobody trained it: speed does not depend on the weights."""
-    torch.manual_seed(0)
-    network = create_model("med2d-segnet", in_channels=3, num_classes=1)
-    manifest = Manifest(
-        system="med2d-segnet",
-        network={},
-        num_classes=1,
-        labels=(StoredLabel(name="background", value=0), StoredLabel(name="object", value=255)),
-        preprocessing=Preprocessing(
-            image_size=SIZE, channels=3, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)
-        ),
-        recipe={},
-        data={"name": "noise"},
-        scores={},
-        parameters=count_parameters(network),
-        weights_sha256=hashlib.sha256(safetensors(network.state_dict())).hexdigest(),
-    )
-    return Model(manifest, network, device="cpu")
 
 
 class Isolated(SimpleHTTPRequestHandler):
@@ -109,7 +82,11 @@ def measure(browser: Browser, address: str, images: list[str]) -> dict[str, floa
 
 
 def main() -> None:
-    model = load_network(Path(sys.argv[1]), device="cpu") if sys.argv[1:] else random_model()
+    model = (
+        load_network(Path(sys.argv[1]), device="cpu")
+        if sys.argv[1:]
+        else random_model("med2d-segnet", SIZE)
+    )
     graph = to_onnx(model)
     side = model.manifest.preprocessing.image_size
     random = np.random.default_rng(0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from medseg.losses.boundary import boundary_loss
@@ -29,7 +31,7 @@ def weighted_losses(logits: Tensor, mask: Tensor, settings: LossSettings) -> dic
             gamma=settings.tversky_gamma,
         )
 
-    terms = {
+    terms: dict[str, tuple[float, Callable[[], Tensor]]] = {
         "cross_entropy": (settings.cross_entropy, lambda: cross_entropy(logits, mask)),
         "dice": (settings.dice, lambda: dice_loss(logits, mask)),
         "tversky": (settings.tversky, tversky),
