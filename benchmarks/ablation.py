@@ -22,14 +22,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from common import origin
+from medseg.data.case import IGNORE, Label, LabelMap
+from medseg.data.labels import read_classes
+from medseg.data.layouts import open_dataset
+from medseg.data.preprocess import to_channels
+from medseg.data.splitfile import read_split
 from medseg.engine.train import train
 from medseg.files import write_text
+from medseg.inference.network import load_model
 from medseg.metrics.statistics import bootstrap_mean
-from medseg.scoring import evaluate
-
-Scores = dict[tuple[str, str | None], float]
 
 
 def trained(args: argparse.Namespace, arm: str, seed: int, settings: Sequence[str]) -> Path:
@@ -44,18 +48,36 @@ def trained(args: argparse.Namespace, arm: str, seed: int, settings: Sequence[st
     return folder
 
 
-def scores(args: argparse.Namespace, folder: Path) -> Scores:
-    """Mean Dice of the classes of each test case."""
-    found = evaluate(args.data, folder, metrics=("dice",), device="cpu", workers=1)
-    by_case: dict[tuple[str, str | None], list[float]] = defaultdict(list)
-    for row in found.rows:
-        by_case[row.case, row.patient].append(row.metrics["dice"])
-    return {case: float(np.mean(values)) for case, values in by_case.items()}
+def scores(args: argparse.Namespace, folder: Path) -> dict[str, float]:
+    """Dice of each patient of the test part."""
+    facts = json.loads((folder / "data.json").read_text())
+    labels = LabelMap(tuple(Label(**label) for label in facts["labels"]), rgb=facts["rgb"])
+    parts = read_split(folder / "split.csv").parts
+    model = load_model(folder / "model.medseg", device="cpu")
+    foreground = range(1, len(labels.labels))
+    counts: dict[str, NDArray[np.int64]] = defaultdict(
+        lambda: np.zeros((len(foreground), 2), np.int64)
+    )
+    dataset = open_dataset(args.data, group_pattern=args.group_pattern)
+    for case in dataset.cases:
+        if parts.get(case.id) != "test" or case.mask is None:
+            continue
+        image = case.image.read_image(max_pixels=model.max_pixels)
+        image = to_channels(image, model.manifest.preprocessing.channels)
+        (found,) = model.infer([model.prepare(image)], [(image.shape[0], image.shape[1])])
+        truth = read_classes(case.mask, labels, snap="auto", field_of_view=case.field_of_view,
+                             max_pixels=model.max_pixels)  # fmt: skip
+        for row, k in zip(counts[case.patient or case.id], foreground, strict=True):
+            predicted, wanted = (found.classes == k) & (truth != IGNORE), truth == k
+            row += [(predicted & wanted).sum(), predicted.sum() + wanted.sum()]
+    return {
+        patient: float(np.mean([2 * both / total if total else 1.0 for both, total in rows]))
+        for patient, rows in counts.items()
+    }
 
 
-def interval(values: dict[tuple[int, str, str | None], float]) -> dict[str, Any]:
-    groups = [patient or case for _, case, patient in values]
-    return asdict(bootstrap_mean(values.values(), groups=groups))
+def interval(values: dict[tuple[int, str], float]) -> dict[str, Any]:
+    return asdict(bootstrap_mean(values.values(), groups=[patient for _, patient in values]))
 
 
 def main() -> None:
@@ -69,14 +91,14 @@ def main() -> None:
         parser.add_argument(f"--{name}", nargs="+", default=[], metavar="KEY=VALUE")
     args = parser.parse_args()
 
-    found: dict[str, dict[tuple[int, str, str | None], float]] = {"a": {}, "b": {}}
+    found: dict[str, dict[tuple[int, str], float]] = {"a": {}, "b": {}}
     seeds: list[dict[str, Any]] = []
     for seed in args.seeds:
         each: dict[str, Any] = {"seed": seed}
         for arm, settings in (("a", args.a), ("b", args.b)):
             folder = trained(args, arm, seed, settings)
             mine = scores(args, folder)
-            found[arm] |= {(seed, *case): value for case, value in mine.items()}
+            found[arm] |= {(seed, patient): value for patient, value in mine.items()}
             lines = (folder / "metrics.jsonl").read_text().splitlines()
             each[arm] = {
                 "test_dice": round(float(np.mean(list(mine.values()))), 4),

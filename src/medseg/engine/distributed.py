@@ -53,8 +53,9 @@ class CrossProcessBatchNorm(nn.modules.batchnorm._BatchNorm):
         momentum = 0.1 if self.momentum is None else self.momentum
         unbiased = variance * count / max(1.0, count - 1)
         with torch.no_grad():
-            self.running_mean.lerp_(mean, momentum)
-            self.running_var.lerp_(unbiased, momentum)
+            # The batch's may be of lower precision.
+            self.running_mean.lerp_(mean.to(self.running_mean), momentum)
+            self.running_var.lerp_(unbiased.to(self.running_var), momentum)
             if self.num_batches_tracked is not None:
                 self.num_batches_tracked.add_(1)
 

@@ -30,6 +30,7 @@ CARD = Card(
         "augment.blur_prob": 0.0,
         "augment.noise_prob": 0.0,
     },
+    measured={"acdc_slices": "results/bcp-acdc.json"},
     fidelity=Fidelity(
         parameters=1_813_617,
         official_parameters="1,826,828 for 1 channel and 4 classes, of which 13,064 in projection "
@@ -57,5 +58,8 @@ CARD = Card(
             "the learning rate stays, theirs falls tenfold every 2,500 steps on the left atrium",
             "the network of volumes is not built; method=bcp trains any",
         ),
+        reproduced="not yet: with 7 labelled patients at 64 px, a U-Net of 121 k parameters and "
+        "1,000 steps, test Dice is 0.10 below that of the labelled images alone (2 seeds); the "
+        "paper trains 40,000 steps at 256 px",
     ),
 )
