@@ -155,9 +155,12 @@ def _described(manifest: Manifest, entry: Entry, weights: bytes) -> Manifest:
         recipe["init"] = Path(recipe["init"]).name
         facts["init"] = {**facts["init"], "model": recipe["init"]}
     labels = manifest.labels
-    if manifest.num_classes == 1:
-        # Data that do not say what their one class is call it foreground.
-        labels = (labels[0], labels[1].model_copy(update={"name": data.labels[1].name}))
+    if [each.value for each in labels] == [each.value for each in data.labels] or len(labels) == 2:
+        # Files that do not name their classes call them foreground, class_1 ...
+        labels = tuple(
+            ours.model_copy(update={"name": theirs.name})
+            for ours, theirs in zip(labels, data.labels, strict=False)
+        )
     return manifest.model_copy(
         update={
             "title": entry.title,

@@ -87,7 +87,7 @@ def test_every_model_says_how_it_scored_on_its_test_part() -> None:
     for name in zoo.SHIPPED:
         scores = read_manifest(file(name)).scores
         assert scores["test_dice_low"] <= scores["test_dice"] <= scores["test_dice_high"], name
-        assert scores["test_cases"] >= 20, name
+        assert scores["test_cases"] >= 15, name
         assert f"Test dice: {scores['test_dice']:.4f}" in read_card(file(name))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-SHIPPED: tuple[str, ...] = ()
+SHIPPED: tuple[str, ...] = ("nuclei", "polyp", "fetal-head", "brain-tumor", "hippocampus")
 """The names of the models in this package."""
 
 FOLDER = Path(__file__).parent / "models"

@@ -122,6 +122,7 @@ SMALL: Mapping[str, Small] = {
         refused=(("autoencoder", "vae"), ("width", 0), ("width", 24)),
         aside=tuple(f"mapping.heads.{level}.{layer}" for level in range(3) for layer in (0, 2)),
         head="autoencoder.last",
+        tracer_warns=True,
     ),
     "lightm-unet": Small(
         options={"width": 8, "depths": (0, 0, 1, 0)},
