@@ -3,11 +3,11 @@
     python benchmarks/adaptation.py DATA START_RUN -o results/lora.json --runs FOLDER --seeds 0 1 \\
         --set train.epochs=15 --way full --way lora adapt.lora.rank=4
 
-``--set`` is for all, each ``--way`` has a name and settings of its own. Each seed has its own split,
-the same for all; the start model is scored, too, as ``none``. A case counts by the mean Dice of its
-classes; the interval of a difference from ``--against`` is a bootstrap of patients (cases, where
-they are unknown) with those of all seeds as one sample. Runs that are in FOLDER are not trained
-again.
+``--set`` is for all, each ``--way`` has a name and settings of its own. Each seed has its own
+split, the same for all; the start model is scored, too, as ``none``. A case counts by the mean
+Dice of its classes; the interval of a difference from ``--against`` is a bootstrap of patients
+(cases, where they are unknown) with those of all seeds as one sample. Runs that are in FOLDER are
+not trained again.
 """
 
 from __future__ import annotations
@@ -15,20 +15,23 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ablation import interval, scores
 from common import origin
 from medseg.engine.adapt import adapt, adaptation_of
 from medseg.engine.train import train
 from medseg.files import write_text
 from medseg.inference.bundle import read_manifest
+from medseg.metrics.statistics import bootstrap_mean
 from medseg.models import create_model
 from medseg.recipe import load_recipe
+from medseg.scoring import evaluate
 
 All = dict[tuple[int, str, str | None], float]
 
@@ -41,6 +44,20 @@ def trained(args: argparse.Namespace, name: str, seed: int, settings: Sequence[s
             settings=[*args.set, *settings], cache_dir=args.runs / "cache",
         )  # fmt: skip
     return folder
+
+
+def scores(args: argparse.Namespace, model: Path) -> dict[tuple[str, str | None], float]:
+    """Mean Dice of the classes of each case, of a run's test part or of all other data."""
+    found = evaluate(args.data, model, metrics=("dice",), device="cpu", workers=1)
+    dice = defaultdict(list)
+    for row in found.rows:
+        dice[row.case, row.patient].append(row.metrics["dice"])
+    return {case: float(np.mean(values)) for case, values in dice.items()}
+
+
+def interval(values: All) -> dict[str, Any]:
+    groups = [patient or case for _, case, patient in values]
+    return asdict(bootstrap_mean(values.values(), groups=groups))
 
 
 def trained_weights(folder: Path) -> dict[str, Any]:
