@@ -139,7 +139,8 @@ def _factor_sizes(shape: torch.Size, rank: int, kind: Kind) -> list[tuple[int, i
 
 def _lengths(rows: Tensor) -> Tensor:
     """(O,) Euclidean norms over all other axes."""
-    return torch.linalg.vector_norm(rows.flatten(1), dim=1)
+    lengths: Tensor = torch.linalg.vector_norm(rows.flatten(1), dim=1)
+    return lengths
 
 
 def add_low_rank(
