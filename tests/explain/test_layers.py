@@ -66,6 +66,13 @@ def test_the_default_is_the_last_stage_before_full_size(system: str, stage: str,
     assert chosen(create_model(system, widths=(4, 6, 8), **options), 3, side) == stage
 
 
+def test_a_layer_that_a_pixel_shuffle_makes_the_prediction_of_is_not_the_default() -> None:
+    network = create_model(
+        "med2d-segnet-fast", widths=(4, 6, 8), depths=(1, 1), expansion=2, kernel=3
+    )
+    assert chosen(network, 3, 32) == "decoder.0"
+
+
 def test_inside_a_body_of_full_size_stages_are_found() -> None:
     assert chosen(nn.Sequential(Pyramid()), 1, 8) == "0.reduce"
 

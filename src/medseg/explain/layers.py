@@ -106,6 +106,11 @@ def choose_layer(layers: list[Layer], name: str | None, side: int, channels: int
             "Use --method integrated-gradients or occlusion",
         )
     features = [layer for layer in layers if layer.channels > channels] or layers
+    # A pixel shuffle after it makes the last layer the prediction as well.
+    *others, last = features
+    factor = round(side / max(last.height, last.width))
+    if others and last is layers[-1] and last.channels == channels * factor**2:
+        features = others
     # Three quarters, because a network may have padded the image.
     halved = [layer for layer in features if 4 * max(layer.height, layer.width) < 3 * side]
     # The whole body of a network may be one module, which ends at full size.
