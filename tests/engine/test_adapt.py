@@ -1,0 +1,158 @@
+"""Refining a model by few weights: what of a network is trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medseg.engine.adapt import adapt, adaptation_of
+from medseg.errors import RecipeError
+from medseg.models import create_model
+from medseg.recipe import AdaptSettings, apply_settings, parse_recipe
+
+
+def unet(**settings: Any) -> nn.Module:
+    """A small U-Net, adapted."""
+    torch.manual_seed(0)
+    network = create_model("unet", widths=(2, 4))
+    adapt(network, AdaptSettings.model_validate(settings))
+    return network
+
+
+def trained_names(network: nn.Module) -> set[str]:
+    return {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+
+
+def without_update(network: nn.Module) -> set[str]:
+    """Names of what is trained and is no part of an update."""
+    return {name for name in trained_names(network) if "parametrizations" not in name}
+
+
+def test_every_convolution_gets_an_update_and_its_weight_stays() -> None:
+    network = unet(lora={"rank": 2})
+    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
+    assert adaptation_of(network).layers == len(convolutions) == 8
+    network(torch.rand(2, 3, 8, 8)).sum().backward()
+    frozen = [p for name, p in network.named_parameters() if name.endswith("weight.original")]
+    assert len(frozen) == 8
+    assert all(parameter.grad is None for parameter in frozen)
+
+
+def test_the_share_is_of_the_network_that_ships() -> None:
+    found = adaptation_of(unet(lora={"rank": 1}, norms=False, biases=False))
+    plain = create_model("unet", widths=(2, 4))
+    assert found.total == sum(parameter.numel() for parameter in plain.parameters())
+    weights = [m.weight for m in plain.modules() if isinstance(m, nn.Conv2d)]
+    up = plain.get_submodule("up.0").weight
+    expected = sum(len(w) + w[0].numel() for w in weights) + up.shape[1] + up[:, 0].numel()
+    assert found.trained == expected
+    assert f"{found.trained:,} trained weights" in str(found)
+
+
+@pytest.mark.parametrize("biases", [True, False])
+@pytest.mark.parametrize("norms", [True, False])
+def test_norms_and_biases_are_trained_when_asked(norms: bool, biases: bool) -> None:
+    network = unet(lora={"rank": 1}, norms=norms, biases=biases)
+    names = without_update(network)
+    assert ("encoder.0.1.weight" in names) == norms
+    assert ("encoder.0.0.bias" in names) == biases
+    before = network.get_buffer("encoder.0.1.running_mean").clone()
+    network.train()(torch.rand(2, 3, 8, 8))
+    changed = not torch.equal(network.get_buffer("encoder.0.1.running_mean"), before)
+    assert changed == norms
+
+
+def test_still_norms_answer_in_training_as_in_use() -> None:
+    network, image = unet(lora={"rank": 1}, norms=False), torch.rand(2, 3, 8, 8)
+    assert torch.equal(network.train()(image), network.eval()(image))
+
+
+def test_an_expression_says_which_layers() -> None:
+    network = unet(lora={"rank": 1, "layers": "^decoder"}, norms=False)
+    names = trained_names(network)
+    assert names
+    assert all(name.startswith("decoder") for name in names)
+
+
+def test_layers_named_whole_are_trained_with_all_that_they_hold() -> None:
+    network = unet(whole="^decoder$", norms=False)
+    inside = {name for name, _ in network.named_parameters() if name.startswith("decoder.")}
+    assert trained_names(network) == inside
+
+
+def test_what_is_new_is_trained_as_a_whole() -> None:
+    network = unet(lora={"rank": 1}, norms=False, biases=False, new=["head.weight", "head.bias"])
+    assert without_update(network) == {"head.weight", "head.bias"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [({"whole": "^tail"}, "adapt.whole"), ({"lora": {"rank": 1, "layers": "x"}}, "adapt.lora")],
+)
+def test_an_expression_that_fits_nothing_is_refused(settings: dict[str, Any], key: str) -> None:
+    with pytest.raises(RecipeError, match=f"{key}.*encoder, pool, up, decoder, head"):
+        unet(**settings)
+
+
+def test_a_weight_of_two_layers_gets_no_update() -> None:
+    network = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 3))
+    network[1].weight = network[0].weight
+    adapt(network, AdaptSettings.model_validate({"lora": {"rank": 1}}))
+    assert adaptation_of(network).layers == 1
+
+
+def test_nested_keys_are_set_one_by_one() -> None:
+    values = apply_settings({}, ["adapt.lora.rank=4", "adapt.lora.kind=cp", "adapt.norms=false"])
+    assert values == {"adapt": {"lora": {"rank": 4, "kind": "cp"}, "norms": False}}
+    assert apply_settings(values, ["adapt.lora.rank=8"])["adapt"]["lora"]["kind"] == "cp"
+    assert values["adapt"]["lora"]["rank"] == 4
+
+
+@pytest.mark.parametrize("setting", ["adapt.norms=false", "adapt.lora.kind=cp", "adapt.whole='('"])
+def test_settings_that_would_do_nothing_are_refused(setting: str) -> None:
+    with pytest.raises(RecipeError, match="adapt"):
+        parse_recipe(apply_settings({}, [setting]))
+
+
+def shapes(count: int, *, crescents: bool) -> tuple[Tensor, Tensor]:
+    """Noisy bright discs of 16 pixels' images, and what is asked of them."""
+    centres = torch.rand(count, 2, 1, 1) * 6 + 5
+    rows, columns = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")
+
+    def disc(shift: float) -> Tensor:
+        away = (rows - centres[:, 0]) ** 2 + (columns - centres[:, 1] - shift) ** 2
+        return (away < 16).float()
+
+    image = disc(0) + 0.1 * torch.randn(count, 16, 16)
+    wanted = disc(0) * (1 - disc(2)) if crescents else disc(0)
+    return image[:, None], wanted[:, None]
+
+
+def refine(network: nn.Module, image: Tensor, mask: Tensor, steps: int) -> None:
+    optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=1e-2)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        F.binary_cross_entropy_with_logits(network(image), mask).backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_eight_crescents_teach_a_network_of_discs(dora: bool) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.Conv2d(6, 6, 5, padding=2), nn.ReLU(),
+        nn.Conv2d(6, 1, 1),
+    )  # fmt: skip
+    refine(network, *shapes(16, crescents=False), steps=40)
+    image, mask = shapes(32, crescents=True)
+    with torch.no_grad():
+        frozen = F.binary_cross_entropy_with_logits(network(image), mask).item()
+    adapt(network, AdaptSettings.model_validate({"lora": {"rank": 2, "dora": dora}}))
+    refine(network, *shapes(8, crescents=True), steps=40)
+    with torch.no_grad():
+        adapted = F.binary_cross_entropy_with_logits(network(image), mask).item()
+    assert adapted < 0.9 * frozen
