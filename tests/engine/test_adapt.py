@@ -1,18 +1,31 @@
-"""Refining a model by few weights: what of a network is trained."""
+"""Refining a model by few weights: what is trained, and that what ships is a plain network."""
 
 from __future__ import annotations
 
+import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from commands import medseg as command
+from data.builders import squares
+from inference.builders import BINARY, bundle
+from medseg.engine import loop as loop_module
 from medseg.engine.adapt import adapt, adaptation_of
+from medseg.engine.checkpoint import load_checkpoint
+from medseg.engine.initial import load_origin
+from medseg.engine.loop import Interrupted
+from medseg.engine.train import train
 from medseg.errors import RecipeError
 from medseg.models import create_model
 from medseg.recipe import AdaptSettings, apply_settings, parse_recipe
+
+SIX = list(itertools.product(("plain", "convlora", "cp"), (False, True)))
 
 
 def unet(**settings: Any) -> nn.Module:
@@ -140,8 +153,8 @@ def refine(network: nn.Module, image: Tensor, mask: Tensor, steps: int) -> None:
         optimizer.step()
 
 
-@pytest.mark.parametrize("dora", [False, True])
-def test_eight_crescents_teach_a_network_of_discs(dora: bool) -> None:
+@pytest.mark.parametrize(("kind", "dora"), SIX)
+def test_eight_crescents_teach_a_network_of_discs(kind: str, dora: bool) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(
         nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.Conv2d(6, 6, 5, padding=2), nn.ReLU(),
@@ -151,8 +164,81 @@ def test_eight_crescents_teach_a_network_of_discs(dora: bool) -> None:
     image, mask = shapes(32, crescents=True)
     with torch.no_grad():
         frozen = F.binary_cross_entropy_with_logits(network(image), mask).item()
-    adapt(network, AdaptSettings.model_validate({"lora": {"rank": 2, "dora": dora}}))
+    adapt(network, AdaptSettings.model_validate({"lora": {"rank": 2, "kind": kind, "dora": dora}}))
     refine(network, *shapes(8, crescents=True), steps=40)
     with torch.no_grad():
         adapted = F.binary_cross_entropy_with_logits(network(image), mask).item()
     assert adapted < 0.9 * frozen
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes, so that the head of a binary model begins anew."""
+    return squares(tmp_path_factory.mktemp("data") / "organs", 10, classes=3, size=20)
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return bundle(tmp_path_factory.mktemp("origin") / "nucleus.medseg", BINARY)
+
+
+def run(data: Path, folder: Path, init: Path) -> Path:
+    settings = ["adapt.lora.rank=2", "adapt.lora.dora=true", "adapt.norms=false"]
+    return train(
+        data, output=folder, init=init, epochs=2, image_size=16, batch_size=2, device="cpu",
+        quiet=True, settings=[*settings, "predict.golden=0"],
+    ).folder  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def reference(data: Path, origin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run(data, tmp_path_factory.mktemp("reference") / "run", origin)
+
+
+def test_what_ships_is_a_plain_network(reference: Path, origin: Path) -> None:
+    start, end = load_origin(str(origin)).weights, load_origin(str(reference)).weights
+    assert end.keys() == start.keys()
+    moved = {name for name in start if end[name].shape == start[name].shape
+             and not torch.equal(end[name], start[name])}  # fmt: skip
+    assert any(name.endswith("weight") for name in moved)
+    assert not any("running" in name for name in moved)
+
+
+def test_the_recipe_says_what_was_new(reference: Path) -> None:
+    recipe = yaml.safe_load((reference / "recipe.yaml").read_text())
+    assert recipe["adapt"]["new"] == ["head.weight", "head.bias"]
+
+
+def test_a_run_that_is_stopped_ends_with_the_same_bits_without_its_start(
+    data: Path, origin: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    borrowed = tmp_path / "start.medseg"
+    borrowed.write_bytes(origin.read_bytes())
+    original, steps = loop_module.TrainingLoop._step, 0
+
+    def step(self: Any, batch: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        self.stop_asked = steps == 3
+        return original(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop_module.TrainingLoop, "_step", step)
+        with pytest.raises(Interrupted):
+            run(data, tmp_path / "run", borrowed)
+    borrowed.unlink()
+    train(data, output=tmp_path / "run", resume=True, device="cpu", quiet=True)
+    ours, theirs = (
+        load_checkpoint(folder / "checkpoints" / "last.safetensors")[0]
+        for folder in (reference, tmp_path / "run")
+    )
+    for group, named in ours.items():
+        for name, tensor in named.items():
+            assert torch.equal(tensor, theirs[group][name]), name
+
+
+def test_without_a_model_to_adapt_there_is_an_error_that_says_so(data: Path) -> None:
+    result = command("train", data, "--set", "adapt.lora.rank=4")
+    assert result.code == 2
+    assert "there is no model to adapt" in result.err
+    assert "--init" in result.err
