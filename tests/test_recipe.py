@@ -33,8 +33,10 @@ def test_a_saved_recipe_names_every_key(tmp_path: Path) -> None:
     Recipe().save(tmp_path / "recipe.yaml")
     saved = yaml.safe_load((tmp_path / "recipe.yaml").read_text(encoding="utf-8"))
     for key in known_keys():
-        section, _, name = key.partition(".")
-        assert (name in saved[section]) if name else (section in saved)
+        values = saved
+        for name in key.split("."):
+            assert name in values, key
+            values = values[name]
 
 
 def test_an_empty_mapping_is_the_default_recipe() -> None:

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, label
 
 from medseg.data.superpixels import felzenszwalb
@@ -50,12 +48,16 @@ def same_partition(a: np.ndarray, b: np.ndarray) -> bool:
     return len(pairs) == len(np.unique(a)) == len(np.unique(b))
 
 
-@settings(deadline=None, max_examples=8)
-@given(seed=st.integers(0, 1000), scale=st.sampled_from([1.0, 20.0, 300.0]))
-def test_the_spanning_tree_gives_what_all_edges_give(seed: int, scale: float) -> None:
-    image = picture(seed, (9, 11))
-    found = felzenszwalb(image, scale=scale, smallest=5)
-    assert same_partition(found, by_all_edges(image, scale, 0.5, 5))
+@pytest.mark.parametrize("scale", [1.0, 300.0])
+def test_at_small_and_large_scales_the_spanning_tree_gives_what_all_edges_give(
+    scale: float,
+) -> None:
+    def same(seed: int) -> bool:
+        image = picture(seed, (9, 11))
+        found = felzenszwalb(image, scale=scale, smallest=5)
+        return same_partition(found, by_all_edges(image, scale, 0.5, 5))
+
+    assert all(map(same, range(20)))
 
 
 @pytest.mark.parametrize("scale", [1.0, 100.0])

@@ -24,7 +24,8 @@ from medseg.inference.bundle import write_bundle
 from medseg.inference.network import load_network
 
 ROOT = Path(__file__).parents[2]
-MAX_INSTALLED = 220e6
+# 216 MB, and 22 MB of models that come along.
+MAX_INSTALLED = 242e6
 MAX_RESIDENT = 400e6
 TOOLS = ("pip", "setuptools", "pkg_resources", "_distutils_hack", "distutils-precedence")
 """What a new environment holds without medseg."""

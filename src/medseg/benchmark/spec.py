@@ -159,6 +159,7 @@ class Spec(Section):
             "layout": entry.layout,
             "group_pattern": entry.group_pattern,
             "fold": 0 if self.folds else None,
+            "dims": 2,
         }
         shared = [setting for setting in self.settings if setting.startswith("data.")]
         return parse_recipe(apply_settings({"seed": self.split_seed, "data": data}, shared))
@@ -250,11 +251,16 @@ def parse_spec(
     for system in spec.systems:
         _check_settings(system.settings, f"{where}: {system.name}: set", _NOT_FOR_ONE)
         try:
-            spec.recipe(system)
+            recipe = spec.recipe(system)
         except RecipeError as error:
             raise RecipeError(
                 f"{where}: {system.name}: {error.where}", error.found, error.remedy
             ) from error
+        if recipe.data.dims == 3:
+            raise RecipeError(
+                f"{where}: {system.name}", "it is trained on volumes, a benchmark on images",
+                "Use `medseg train` and `medseg evaluate`, and `medseg compare` for their scores",
+            )  # fmt: skip
     return spec.model_copy(
         update={
             "systems": tuple(_with_hash(each, where, check_hashes) for each in spec.systems),
