@@ -49,7 +49,7 @@ def same_partition(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 @pytest.mark.parametrize("scale", [1.0, 300.0])
-def test_at_small_and_large_scales_the_spanning_tree_gives_what_all_edges_give(
+def test_at_most_scales_the_spanning_tree_gives_what_all_edges_give(
     scale: float,
 ) -> None:
     def same(seed: int) -> bool:
