@@ -30,6 +30,11 @@ def test_unseen_data_may_be_named_like_those_trained_on(photos: Path, tmp_path: 
     assert spec.unseen == spec.data
 
 
+def test_a_system_of_volumes_is_refused(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(MedsegError, match=r"stu-net-s: it is trained on volumes"):
+        parse_spec({"systems": ["stu-net-s"], "data": [str(photos)]})
+
+
 def test_what_is_saved_is_the_same_spec_from_any_folder(photos: Path, tmp_path: Path) -> None:
     values = tiny(tmp_path, data=[{"name": "p", "path": str(photos), "layout": "folders"}])
     spec = parse_spec({**values, "systems": ["good.py"]}, base=tmp_path)
