@@ -44,6 +44,7 @@ CHECKED = {
         "Mozilla Public License 2.0 (MPL 2.0)",
     ): "copyleft by file; medseg neither changes nor contains its files",
     ("regex", "Apache-2.0 AND CNRI-Python"): "both permissive; the second is that of Python 1.6",
+    ("transformers", "Apache 2.0 License"): "Apache-2.0 by another name",
     ("tqdm", "MPL-2.0 AND MIT"): "copyleft by file; medseg neither changes nor contains its files",
 }
 
