@@ -15,13 +15,8 @@ from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medseg.data.cache import (
-    CacheSettings,
-    CaseCache,
-    cache_key,
-    make_room,
-    open_cache,
-)
+from medseg.data.cache import CacheSettings, CaseCache, cache_key, open_cache
+from medseg.data.cache_folder import make_room
 from medseg.data.case import Case, Label, LabelMap
 from medseg.data.labels import encode_mask
 from medseg.data.preprocess import resize_image, resize_mask, to_channels

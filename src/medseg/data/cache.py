@@ -12,30 +12,24 @@ import hashlib
 import json
 import mmap
 import os
-import secrets
 import shutil
-import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from medseg.data.cache_folder import FINISHED, Progress, open_or_build
 from medseg.data.case import IGNORE, Case, LabelMap
 from medseg.data.labels import Snap, read_classes
 from medseg.data.preprocess import resize_image, resize_mask, to_channels
-from medseg.errors import MedsegError
 from medseg.files import write_text
-
-Progress = Callable[[int, int], None]
 
 # Raise when the bytes in a cache change meaning: old caches are then rebuilt.
 FORMAT = 3
@@ -174,11 +168,8 @@ def open_cache(
     progress: Progress | None = None,
     waiting: Callable[[], None] | None = None,
 ) -> CaseCache:
-    """Open the cache of ``cases`` below ``folder``, building it when there is none.
-
-    Caches not used for longest are deleted when the folder would exceed ``limit`` bytes. A build
-    happens beside its final place, so that a killed one leaves nothing that looks finished; the
-    next call goes on where it stopped. One process builds a cache, others wait for it.
+    """Open the cache of ``cases`` below ``folder``, building it when there is none
+    (:func:`medseg.data.cache_folder.open_or_build`).
 
     Args:
         cases: the arrays keep their order; the mask of an unlabelled one is all ``IGNORE``.
@@ -194,61 +185,22 @@ def open_cache(
         DataError: a file cannot be read.
     """
     target = folder / cache_key(cases, hashes, settings)
-    found = _read(target, reused=True)
-    if found is None:
-        size = settings.image_size
-        needed = len(cases) * size * size * settings.channels
-        needed += len(cases) * size * size // _MASK_COMPRESSION
-        try:
-            check_limit(needed, limit)
-            folder.mkdir(parents=True, exist_ok=True)
-            with locked(target.with_suffix(".lock"), waiting):
-                found = _read(target, reused=True)
-                if found is None:
-                    delete_cache(target)
-                    make_room(folder, needed, limit, keep=part_of(target))
-                    _build(target, cases, settings, progress)
-                    found = _read(target, reused=False)
-        except OSError as error:
-            raise MedsegError(
-                folder,
-                f"the cache of {needed / 1e9:.2f} GB could not be written "
-                f"({error.strerror or error})",
-                "Free space, or choose another folder with -o or --cache-dir",
-            ) from error
-        if found is None:
-            raise MedsegError(target, "it cannot be read back", "Choose another --cache-dir")
-    # Marks the cache as used, for make_room; a shared one may be read-only.
-    with suppress(OSError):
-        os.utime(target / "cases.json")
-    return found
-
-
-@contextmanager
-def locked(path: Path, waiting: Callable[[], None] | None) -> Iterator[None]:
-    """Hold the lock at ``path``, which the system frees when its holder dies.
-
-    Who waited for a file that its holder has deleted takes a new one (filelock sees to it).
-    """
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        if waiting is not None:
-            waiting()
-        lock.acquire()
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            path.unlink()
-        lock.release()
+    pixels = len(cases) * settings.image_size**2
+    return open_or_build(
+        target,
+        read=lambda reused: _read(target, reused=reused),
+        fill=lambda part: _fill(part, cases, settings, progress),
+        needed=lambda: pixels * settings.channels + pixels // _MASK_COMPRESSION,
+        limit=limit,
+        smaller="lower --image-size",
+        waiting=waiting,
+    )
 
 
 def _read(folder: Path, *, reused: bool) -> CaseCache | None:
     """The finished cache in ``folder``, or None when there is none or it is damaged."""
     try:
-        ids = tuple(json.loads((folder / "cases.json").read_text(encoding="utf-8")))
+        ids = tuple(json.loads((folder / FINISHED).read_text(encoding="utf-8")))
         images = np.load(folder / "images.npy", mmap_mode="r")
         offsets = np.load(folder / "offsets.npy")
         sums = np.load(folder / "sums.npy")
@@ -259,71 +211,6 @@ def _read(folder: Path, *, reused: bool) -> CaseCache | None:
     if not fits:
         return None
     return CaseCache(folder, ids, images, PackedMasks(data, offsets, images.shape[1]), sums, reused)
-
-
-def part_of(target: Path) -> Path:
-    """Where a cache lies while it is built."""
-    return target.with_suffix(".part")
-
-
-def delete_cache(folder: Path) -> None:
-    """Delete a cache so that, if this is cut short, what is left does not look like one."""
-    doomed = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}.part")
-    with suppress(OSError):
-        folder.rename(doomed)
-        shutil.rmtree(doomed, ignore_errors=True)
-
-
-def check_limit(needed: int, limit: int, lower: str = "--image-size") -> None:
-    """Refuse a cache that exceeds ``limit`` by itself; ``lower`` is the option that makes it small.
-
-    Raises:
-        MedsegError: it does.
-    """
-    if needed > limit:
-        raise MedsegError(
-            "--cache-limit",
-            f"the cache needs {needed / 1e9:.2f} GB and may take {limit / 1e9:.2f} GB",
-            f"Raise the limit or lower {lower}",
-        )
-
-
-def make_room(folder: Path, needed: int, limit: int, *, keep: Path | None = None) -> None:
-    """Delete least recently used caches until ``needed`` more bytes fit into ``limit``.
-
-    Builds that nobody has gone on with for a day are deleted as well, except ``keep``.
-
-    Raises:
-        MedsegError: ``needed`` exceeds ``limit``.
-    """
-    check_limit(needed, limit)
-    if not folder.is_dir():
-        return
-    for part in folder.glob("*.part"):
-        if part != keep and time.time() - part.stat().st_mtime > 86_400:
-            shutil.rmtree(part, ignore_errors=True)
-    finished = sorted(folder.glob("*/cases.json"), key=lambda path: path.stat().st_mtime)
-    sizes = {path: sum(f.stat().st_size for f in path.parent.iterdir()) for path in finished}
-    for path in finished:
-        if sum(sizes.values()) + needed <= limit:
-            break
-        delete_cache(path.parent)
-        del sizes[path]
-
-
-def _build(
-    target: Path, cases: Sequence[Case], settings: CacheSettings, progress: Progress | None
-) -> None:
-    """Fill ``target``; when it is killed, the folder beside it stays to be gone on with."""
-    folder = part_of(target)
-    try:
-        _fill(folder, cases, settings, progress)
-        # Renaming onto what is left of a damaged cache would fail.
-        shutil.rmtree(target, ignore_errors=True)
-        os.rename(folder, target)
-    except (OSError, MedsegError):
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 def _fill(
@@ -385,7 +272,7 @@ def _fill(
                 progress(done, len(cases))
         note()
     (folder / "progress.json").unlink()
-    write_text(folder / "cases.json", json.dumps([case.id for case in cases]))
+    write_text(folder / FINISHED, json.dumps([case.id for case in cases]))
 
 
 def _begun(folder: Path, shape: tuple[int, ...]) -> tuple[int, int]:

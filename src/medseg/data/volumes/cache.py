@@ -12,10 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.data.cache import Progress, check_limit, delete_cache, locked, make_room, part_of
+from medseg.data.cache_folder import FINISHED, Progress, open_or_build
 from medseg.data.case import IGNORE, LabelMap
 from medseg.data.labels import Snap
 from medseg.data.slices import Whole
@@ -156,10 +154,8 @@ def open_volume_cache(
     progress: Progress | None = None,
     waiting: Callable[[], None] | None = None,
 ) -> VolumeCache:
-    """Open the cache of volumes below ``folder``, building it when there is none.
-
-    As :func:`medseg.data.cache.open_cache` does: least recently used caches make room, a build that
-    is killed is gone on with by the next call, one process builds and others wait.
+    """Open the cache of volumes below ``folder``, building it when there is none
+    (:func:`medseg.data.cache_folder.open_or_build`).
 
     Args:
         wholes: in the order of the cache; the mask of an unlabelled one is all ``IGNORE``.
@@ -175,31 +171,15 @@ def open_volume_cache(
         DataError: a file cannot be read.
     """
     target = folder / volume_cache_key(wholes, hashes, settings)
-    found = _read(target, settings.channels, reused=True)
-    if found is None:
-        needed = sum(_size(_shape(whole, settings), settings.channels) for whole in wholes)
-        try:
-            check_limit(needed, limit, "the resolution (larger numbers for data.spacing)")
-            folder.mkdir(parents=True, exist_ok=True)
-            with locked(target.with_suffix(".lock"), waiting):
-                found = _read(target, settings.channels, reused=True)
-                if found is None:
-                    delete_cache(target)
-                    make_room(folder, needed, limit, keep=part_of(target))
-                    _build(target, wholes, settings, progress)
-                    found = _read(target, settings.channels, reused=False)
-        except OSError as error:
-            raise MedsegError(
-                folder,
-                f"the cache of {needed / 1e9:.2f} GB could not be written "
-                f"({error.strerror or error})",
-                "Free space, or choose another folder with -o or --cache-dir",
-            ) from error
-        if found is None:
-            raise MedsegError(target, "it cannot be read back", "Choose another --cache-dir")
-    with suppress(OSError):
-        os.utime(target / "cases.json")
-    return found
+    return open_or_build(
+        target,
+        read=lambda reused: _read(target, settings.channels, reused=reused),
+        fill=lambda part: _fill(part, wholes, settings, progress),
+        needed=lambda: sum(_size(_shape(whole, settings), settings.channels) for whole in wholes),
+        limit=limit,
+        smaller="lower the resolution (larger numbers for data.spacing)",
+        waiting=waiting,
+    )
 
 
 def _shape(whole: Whole, settings: VolumeSettings) -> Shape:
@@ -218,7 +198,7 @@ def _file(folder: Path, row: int, what: str) -> Path:
 def _read(folder: Path, channels: int, *, reused: bool) -> VolumeCache | None:
     """The finished cache in ``folder``, or None when there is none or it is damaged."""
     try:
-        noted = json.loads((folder / "cases.json").read_text(encoding="utf-8"))
+        noted = json.loads((folder / FINISHED).read_text(encoding="utf-8"))
         ids = tuple(str(name) for name, _ in noted)
         shapes = tuple((int(s), int(h), int(w)) for _, (s, h, w) in noted)
     except (OSError, ValueError, TypeError):
@@ -228,31 +208,20 @@ def _read(folder: Path, channels: int, *, reused: bool) -> VolumeCache | None:
     return VolumeCache(folder, ids, shapes, channels, reused)
 
 
-def _build(
-    target: Path,
-    wholes: Sequence[Whole],
-    settings: VolumeSettings,
-    progress: Progress | None,
+def _fill(
+    folder: Path, wholes: Sequence[Whole], settings: VolumeSettings, progress: Progress | None
 ) -> None:
-    """Fill ``target``; when it is killed, the folder beside it stays to be gone on with."""
-    folder = part_of(target)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        shapes = []
-        with ThreadPoolExecutor(min(_MAX_WORKERS, os.cpu_count() or 1)) as pool:
-            store = partial(_store, folder=folder, settings=settings)
-            for done, shape in enumerate(pool.map(store, range(len(wholes)), wholes), start=1):
-                shapes.append(shape)
-                if progress is not None:
-                    progress(done, len(wholes))
-        noted = [[whole.id, shape] for whole, shape in zip(wholes, shapes, strict=True)]
-        write_text(folder / "cases.json", json.dumps(noted))
-        # Renaming onto what is left of a damaged cache would fail.
-        shutil.rmtree(target, ignore_errors=True)
-        os.rename(folder, target)
-    except (OSError, MedsegError):
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+    """Write the files of all volumes that are not in ``folder`` yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shapes = []
+    with ThreadPoolExecutor(min(_MAX_WORKERS, os.cpu_count() or 1)) as pool:
+        store = partial(_store, folder=folder, settings=settings)
+        for done, shape in enumerate(pool.map(store, range(len(wholes)), wholes), start=1):
+            shapes.append(shape)
+            if progress is not None:
+                progress(done, len(wholes))
+    noted = [[whole.id, shape] for whole, shape in zip(wholes, shapes, strict=True)]
+    write_text(folder / FINISHED, json.dumps(noted))
 
 
 def _store(row: int, whole: Whole, *, folder: Path, settings: VolumeSettings) -> Shape:
