@@ -56,3 +56,15 @@ def test_the_average_neither_trains_nor_shares_memory() -> None:
     assert not average.network.training
     assert not any(p.requires_grad for p in average.network.parameters())
     assert net.training
+
+
+def test_tied_weights_are_averaged_once() -> None:
+    def tied(value: float) -> nn.Module:
+        first = network(value)
+        return nn.Sequential(first, first)
+
+    average, alone = WeightAverage(tied(0), 0.9), WeightAverage(network(0), 0.9)
+    for _ in range(3):
+        average.update(tied(1))
+        alone.update(network(1))
+    assert torch.equal(average.network[0].weight, alone.network.weight)

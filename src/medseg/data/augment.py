@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
+from medseg.data.chance import Chance
+
 Probability = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[float, float]
 
@@ -119,34 +121,23 @@ class Draw:
 
 def draw(settings: AugmentSettings, key: Sequence[int]) -> Draw:
     """Draw one sample's changes from its key (non-negative integers)."""
-    random = np.random.default_rng(list(key))
-
-    def between(probability: float, low: float, high: float, neutral: float) -> float:
-        # Both numbers are drawn even when one is not used: a part that is switched off must not
-        # change what the parts after it draw.
-        chance, amount = random.random(2).tolist()
-        return float(low + (high - low) * amount) if chance < probability else neutral
-
-    def around(centre: float, probability: float, size: float) -> float:
-        return between(probability, centre - size, centre + size, centre)
-
-    s = settings
+    chance, s = Chance(key), settings
     return Draw(
-        flip_horizontal=between(s.flip_horizontal, 1, 1, 0) > 0,
-        flip_vertical=between(s.flip_vertical, 1, 1, 0) > 0,
-        angle=around(0, s.rotate_prob, s.rotate),
-        scale=between(s.scale_prob, s.scale[0], s.scale[1], 1),
-        shift=(around(0, s.shift_prob, s.shift), around(0, s.shift_prob, s.shift)),
-        elastic=between(s.elastic_prob, 0, s.elastic, 0),
+        flip_horizontal=chance.between(s.flip_horizontal, 1, 1, 0) > 0,
+        flip_vertical=chance.between(s.flip_vertical, 1, 1, 0) > 0,
+        angle=chance.around(0, s.rotate_prob, s.rotate),
+        scale=chance.between(s.scale_prob, s.scale[0], s.scale[1], 1),
+        shift=(chance.around(0, s.shift_prob, s.shift), chance.around(0, s.shift_prob, s.shift)),
+        elastic=chance.between(s.elastic_prob, 0, s.elastic, 0),
         elastic_smoothness=s.elastic_smoothness,
-        brightness=around(0, s.brightness_prob, s.brightness),
-        contrast=around(1, s.contrast_prob, s.contrast),
-        saturation=around(1, s.saturation_prob, s.saturation),
+        brightness=chance.around(0, s.brightness_prob, s.brightness),
+        contrast=chance.around(1, s.contrast_prob, s.contrast),
+        saturation=chance.around(1, s.saturation_prob, s.saturation),
         # Logarithmic, so that 1/2 is as likely as 2.
-        gamma=math.exp(between(s.gamma_prob, math.log(s.gamma[0]), math.log(s.gamma[1]), 0)),
-        blur=between(s.blur_prob, s.blur[0], s.blur[1], 0),
-        noise=between(s.noise_prob, 0, s.noise, 0),
-        seed=int(random.integers(2**63)),
+        gamma=math.exp(chance.between(s.gamma_prob, math.log(s.gamma[0]), math.log(s.gamma[1]), 0)),
+        blur=chance.between(s.blur_prob, s.blur[0], s.blur[1], 0),
+        noise=chance.between(s.noise_prob, 0, s.noise, 0),
+        seed=chance.seed(),
     )
 
 

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from medseg.data.augment import Probability, Range, apply_gamma, gaussian_blur
 from medseg.data.case import IGNORE
+from medseg.data.chance import Chance
 from medseg.data.volumes.resample import ANISOTROPIC, Triple
 
 Axis = Literal["slices", "rows", "columns"]
@@ -120,32 +121,21 @@ def draw(settings: Augment3dSettings, key: Sequence[int], *, flat: int | None = 
         key: the whole randomness.
         flat: the axis of slices that are too far apart to rotate out of, or None.
     """
-    random = np.random.default_rng(list(key))
-
-    def between(probability: float, low: float, high: float, neutral: float) -> float:
-        # Both numbers are drawn even when one is not used: a part that is switched off must not
-        # change what the parts after it draw.
-        chance, amount = random.random(2).tolist()
-        return float(low + (high - low) * amount) if chance < probability else neutral
-
-    def around(centre: float, probability: float, size: float) -> float:
-        return between(probability, centre - size, centre + size, centre)
-
-    s = settings
-    flips = [between(s.flip_prob, 1, 1, 0) > 0 and axis in s.flipped for axis in range(3)]
-    angles = [around(0, s.rotate_prob, s.rotate) for _ in range(3)]
+    chance, s = Chance(key), settings
+    flips = [chance.between(s.flip_prob, 1, 1, 0) > 0 and axis in s.flipped for axis in range(3)]
+    angles = [chance.around(0, s.rotate_prob, s.rotate) for _ in range(3)]
     angles = [angle if flat in (None, axis) else 0.0 for axis, angle in enumerate(angles)]
     return Draw3d(
         flips=(flips[0], flips[1], flips[2]),
         angles=(angles[0], angles[1], angles[2]),
         # Logarithmic, so that half the size is as likely as twice.
-        scale=math.exp(between(s.scale_prob, math.log(s.scale[0]), math.log(s.scale[1]), 0)),
-        brightness=around(0, s.brightness_prob, s.brightness),
-        contrast=around(1, s.contrast_prob, s.contrast),
-        gamma=math.exp(between(s.gamma_prob, math.log(s.gamma[0]), math.log(s.gamma[1]), 0)),
-        blur=between(s.blur_prob, s.blur[0], s.blur[1], 0),
-        noise=between(s.noise_prob, 0, s.noise, 0),
-        seed=int(random.integers(2**63)),
+        scale=math.exp(chance.between(s.scale_prob, math.log(s.scale[0]), math.log(s.scale[1]), 0)),
+        brightness=chance.around(0, s.brightness_prob, s.brightness),
+        contrast=chance.around(1, s.contrast_prob, s.contrast),
+        gamma=math.exp(chance.between(s.gamma_prob, math.log(s.gamma[0]), math.log(s.gamma[1]), 0)),
+        blur=chance.between(s.blur_prob, s.blur[0], s.blur[1], 0),
+        noise=chance.between(s.noise_prob, 0, s.noise, 0),
+        seed=chance.seed(),
     )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from itertools import chain
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class WeightAverage:
@@ -29,9 +31,13 @@ class WeightAverage:
         """Take in the weights after one more step."""
         weight = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
-        ours = self.network.state_dict()
-        for name, theirs in network.state_dict().items():
-            if ours[name].is_floating_point():
-                ours[name].lerp_(theirs, weight)
+        for ours, theirs in zip(_tensors(self.network), _tensors(network), strict=True):
+            if ours.is_floating_point():
+                ours.lerp_(theirs, weight)
             else:
-                ours[name].copy_(theirs)
+                ours.copy_(theirs)
+
+
+def _tensors(network: nn.Module) -> Iterator[Tensor]:
+    """Weights and buffers, tied ones once."""
+    return chain(network.parameters(), network.buffers())
