@@ -29,7 +29,7 @@ def test_a_line_says_what_its_card_says() -> None:
     assert line.split()[1:8] == ["9,049,572", "2D", "3D", "network", "unetpp", "-", "parity"]
 
 
-@pytest.mark.parametrize("width", [60, 80, 149])
+@pytest.mark.parametrize("width", [40, 60, 80, 149])
 def test_a_narrow_terminal_gets_few_columns_and_no_line_too_long(width: int) -> None:
     table = _table([systems.load_card(name) for name in NAMES], width)
     head, *lines = table.splitlines()
@@ -37,6 +37,15 @@ def test_a_narrow_terminal_gets_few_columns_and_no_line_too_long(width: int) -> 
     assert "fidelity" not in head
     assert max(map(len, lines)) <= width
     assert [line.split()[0] for line in lines] == NAMES
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("mk-unet-t", "27.4 k"), ("med2d-segnet", "2.07 M"), ("stu-net-h", "1.46 G")],
+)
+def test_a_narrow_terminal_gets_rounded_numbers(name: str, count: str) -> None:
+    _, line = _table([systems.load_card(name)], 40).splitlines()
+    assert count in line
 
 
 def test_the_list_can_be_of_volumes_or_of_a_family_alone() -> None:

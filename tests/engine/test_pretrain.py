@@ -144,13 +144,10 @@ def test_plain_training_refuses_the_method(data: list[Path], tmp_path: Path) -> 
     assert "Use medseg pretrain" in done.message
 
 
-@pytest.mark.parametrize("setting", ["init=polyp", "adapt.lora.rank=4"])
-def test_it_starts_from_nothing_and_trains_all(
-    data: list[Path], tmp_path: Path, setting: str
-) -> None:
-    done = medseg("pretrain", *data, "-o", tmp_path / "run", "--set", setting)
+def test_it_starts_from_random_weights(data: list[Path], tmp_path: Path) -> None:
+    done = medseg("pretrain", *data, "-o", tmp_path / "run", "--set", "init=polyp")
     assert done.code == 2
-    assert "starts from random weights and trains all of them" in done.message
+    assert "pre-training starts from random weights" in done.message
 
 
 def test_a_training_starts_from_it(run: Path, data: list[Path], tmp_path: Path) -> None:

@@ -69,16 +69,25 @@ def list_(
 
 
 _WIDE = 150
+_NARROW = 60
 
 
 def _table(cards: Sequence[Card], width: int) -> str:
-    """A line for each card, cut where the terminal ends; below ``_WIDE`` with few columns."""
+    """A line for each card, cut where the terminal ends.
+
+    Below ``_WIDE`` with few columns; below ``_NARROW`` also without the summary, and with rounded
+    numbers.
+    """
     rows = [_row(card) for card in cards]
-    shown = [
-        name
-        for name in rows[0]
-        if width >= _WIDE or name in ("system", "parameters", "axes", "summary")
-    ]
+    shown = list(rows[0])
+    gap = "  "
+    if width < _WIDE:
+        shown = ["system", "parameters", "axes", "summary"]
+    if width < _NARROW:
+        shown.remove("summary")
+        gap = " "
+        for row, card in zip(rows, cards, strict=True):
+            row["parameters"] = _rounded(card.fidelity.parameters)
     widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in shown}
     lines = []
     for row in ({name: name for name in shown}, *rows):
@@ -86,9 +95,18 @@ def _table(cards: Sequence[Card], width: int) -> str:
             row[name].rjust(widths[name]) if name == "parameters" else row[name].ljust(widths[name])
             for name in shown
         ]
-        line = "  ".join(cells).rstrip()
+        line = gap.join(cells).rstrip()
         lines.append(line if len(line) <= width else line[: width - 1] + "…")
     return "\n".join(lines)
+
+
+def _rounded(count: int) -> str:
+    """Three digits: ``27.4 k``, ``2.07 M``, ``1.46 G``."""
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if count >= size:
+            digits = 2 - (count >= 10 * size) - (count >= 100 * size)
+            return f"{count / size:.{digits}f} {unit}"
+    return str(count)
 
 
 def _row(card: Card) -> dict[str, str]:

@@ -39,7 +39,7 @@ from medseg.methods.reconstruction import Reconstruction
 from medseg.methods.registry import create_method
 from medseg.models import create_model
 from medseg.nn.blocks import count_parameters
-from medseg.recipe import AdaptSettings, Recipe
+from medseg.recipe import Recipe
 
 METHOD = "reconstruction"
 IMAGE_SIZE = 256
@@ -223,10 +223,10 @@ def pretrain(
         raise RecipeError(
             f"method {recipe.method}", "it is no pre-training", "Leave it out, or use medseg train"
         )
-    if recipe.init or recipe.adapt != AdaptSettings():
+    if recipe.init:
         raise RecipeError(
-            "init" if recipe.init else "adapt",
-            "pre-training starts from random weights and trains all of them",
+            f"init {recipe.init}",
+            "pre-training starts from random weights",
             "Leave it out, or give it to medseg train",
         )
     where = choose_device(device)
