@@ -30,11 +30,6 @@ def test_unseen_data_may_be_named_like_those_trained_on(photos: Path, tmp_path: 
     assert spec.unseen == spec.data
 
 
-def test_a_system_of_volumes_is_refused(photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(MedsegError, match=r"stu-net-s: it is trained on volumes"):
-        parse_spec({"systems": ["stu-net-s"], "data": [str(photos)]})
-
-
 def test_what_is_saved_is_the_same_spec_from_any_folder(photos: Path, tmp_path: Path) -> None:
     values = tiny(tmp_path, data=[{"name": "p", "path": str(photos), "layout": "folders"}])
     spec = parse_spec({**values, "systems": ["good.py"]}, base=tmp_path)
@@ -77,6 +72,24 @@ def test_settings_of_a_system_come_after_those_of_all(photos: Path, tmp_path: Pa
     assert spec.recipe(spec.systems[0]).train.epochs == 1
 
 
+def test_settings_of_a_dataset_hold_for_all_trainings_on_it(photos: Path, tmp_path: Path) -> None:
+    data = {"path": str(photos), "set": {"train": {"epochs": 3}, "data.max_megapixels": 2}}
+    slow = {"name": "slow", "system": str(tmp_path / "good.py"), "set": {"train.epochs": 5}}
+    values = tiny(tmp_path, data=data, systems=[str(tmp_path / "good.py"), slow])
+    spec = parse_spec({**values, "unseen": str(photos)})
+    good, slow_one = (spec.recipe(system, spec.data[0]) for system in spec.systems)
+    assert (good.train.epochs, slow_one.train.epochs) == (3, 5)
+    assert spec.data_recipe(spec.data[0]).data.max_megapixels == 2
+    spec.save(tmp_path / "spec.yaml")
+    assert parse_spec(read_yaml(tmp_path / "spec.yaml"), base=tmp_path).data == spec.data
+
+
+def test_unseen_data_have_no_settings(photos: Path, tmp_path: Path) -> None:
+    unseen = {"name": "other", "path": str(photos), "set": {"train.epochs": 3}}
+    with pytest.raises(MedsegError, match="other: set: nothing is trained on unseen data"):
+        parse_spec(tiny(tmp_path, data=str(photos), unseen=unseen))
+
+
 @pytest.mark.parametrize(
     ("values", "named", "remedy"),
     [
@@ -103,6 +116,8 @@ def test_settings_of_a_system_come_after_those_of_all(photos: Path, tmp_path: Pa
         ({"set": {"seed": 3}}, "set: seed", "seeds"),
         ({"set": {"data.group_pattern": "x"}}, "set: data.group_pattern", "each dataset"),
         ({"set": 3}, "set", "valid tuple"),
+        ({"data": [{"path": ".", "set": {"seed": 3}}]}, "set: seed", "seeds"),
+        ({"data": [{"path": ".", "set": {"train.epoch": 3}}]}, "epoch", "Did you mean"),
         ({"empty_policy": "two"}, "'two'", "'skip'"),
         ({"convention": "monia"}, "spec: convention", "Did you mean 'monai'?"),
         ({"data": [{"path": ".", "show": "perhaps"}]}, "'perhaps'", "boolean"),

@@ -207,6 +207,7 @@ def run_cell(folder: Path, job: Job) -> dict[str, Any]:
         "error": None,
         "parameters": trained.parameters,
         "image_size": trained.preprocessing.image_size,
+        "patch": None if trained.volume is None else trained.volume.patch,
         "channels": trained.preprocessing.channels,
         "classes": trained.num_classes,
         "train_seconds": round(sum(row["seconds"] for row in history), 3),

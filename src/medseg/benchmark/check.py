@@ -15,6 +15,7 @@ from medseg.data.integrity import check_dataset
 from medseg.data.layouts import open_dataset
 from medseg.data.leaks import KINDS
 from medseg.data.overlap import find_overlaps
+from medseg.data.slices import Stack, gather, volume_of
 from medseg.data.splitfile import case_hashes, data_hash, split_table
 from medseg.data.splits import divide_all
 from medseg.data.survey import Survey
@@ -31,7 +32,7 @@ class Checked:
     Attributes:
         survey: None where it cannot be read at all.
         hash: of all images and masks; empty where it cannot be read.
-        cases: how many each part has; of unseen data, how many are ``scored``.
+        cases: how many each part has; of unseen data, how many are ``scored``; a volume is one.
         split: the content of its split file; empty for data that nothing is trained on.
         folds: into how many the cases outside the test part are cut.
         parts: case id to part; empty for data that nothing is trained on.
@@ -130,8 +131,9 @@ def _check(entry: DataEntry, spec: Spec, console: Console) -> Checked:
             split=Path(entry.split) if entry.split else None,
             stored=None,
         )
+        _check_volumes(entry, spec, material)
         split, validated = _split(material, spec, recipe.data.ratios)
-        counts = {str(part): len(cases) for part, cases in material.parts.items()}
+        counts = {str(part): len(wholes) for part, wholes in material.volumes.items()}
         if not counts["test"]:
             raise DataError(
                 entry.path,
@@ -155,6 +157,20 @@ def _check(entry: DataEntry, spec: Spec, console: Console) -> Checked:
         parts=material.split,
         leak=material.leak_note,
     )
+
+
+def _check_volumes(entry: DataEntry, spec: Spec, material: Material) -> None:
+    """Raise a DataError where a system takes volumes, and these are pictures."""
+    takers = [each.name for each in spec.systems if spec.recipe(each, entry).data.dims == 3]
+    wholes = [whole.image for part in material.volumes.values() for whole in part]
+    pictures = [each for each in wholes if not isinstance(each, Stack) and volume_of(each) is None]
+    if takers and pictures:
+        raise DataError(
+            entry.path,
+            f"{pictures[0]} is a picture, and {takers[0]} is trained on volumes",
+            r"Leave one of them out; or, where pictures are slices, set data.slices for all "
+            r"systems, as in data.slices=(.+)_slice_(\d+)",
+        )
 
 
 def _split(
@@ -200,12 +216,13 @@ def _check_unseen(entry: DataEntry, spec: Spec, console: Console) -> Checked:
             )
         if not survey.usable:
             raise DataError(entry.path, "it has no labelled cases", "Add masks")
+        scored = len(gather(survey.usable, pictures=settings.slices))
     except MedsegError as error:
         return Checked(error=str(error))
     return Checked(
         survey=survey,
         hash=data_hash(case_hashes(survey)),
-        cases={"scored": len(survey.usable)},
+        cases={"scored": scored},
     )
 
 

@@ -1,5 +1,5 @@
 """What a network costs: parameters, multiply-accumulates, memory and time on the CPU, as PyTorch
-computes it and as ONNX Runtime does.
+computes it and as ONNX Runtime does; of a network of volumes, for one window.
 
 Each measurement runs in a process of its own (``python -m medseg.benchmark.efficiency PROBE JOB``),
 so that none sees what another left behind.
@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
@@ -26,6 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
 from medseg.engine.average import WeightAverage
 from medseg.engine.memory import Forecast, forecast_memory, free_memory
 from medseg.engine.plan import plan_batch_size
+from medseg.engine.volume_plan import BATCH
 from medseg.errors import MedsegError, ModelError
 from medseg.methods.supervised import Supervised
 from medseg.models import create_model
@@ -53,7 +54,7 @@ class Efficiency:
 
     Attributes:
         system: name, or path of a Python file.
-        image_size: pixels a side.
+        image_size: pixels a side; of a network of volumes, the longest of the window.
         channels: of the image.
         classes: logit channels.
         parameters: that are trained.
@@ -72,6 +73,8 @@ class Efficiency:
             for this size; None where that could not be measured.
         onnx_latency_ms_iqr: likewise.
         onnx_note: why that could not be measured, or empty.
+        patch: of a network of volumes: slices, rows and columns of the window that takes the place
+            of the image; else None.
     """
 
     system: str
@@ -91,6 +94,7 @@ class Efficiency:
     onnx_latency_ms_median: float | None = None
     onnx_latency_ms_iqr: float | None = None
     onnx_note: str = ""
+    patch: tuple[int, int, int] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain numbers and text, for JSON."""
@@ -108,18 +112,24 @@ class Job:
     batch_size: int
     runs: int
     options: Mapping[str, Any] = field(default_factory=dict)
+    patch: tuple[int, int, int] | None = None
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Of the image or window."""
+        return self.patch or (self.image_size, self.image_size)
 
     def network(self) -> nn.Module:
         """A fresh network, laid out in memory as training and prediction have it."""
         network = create_model(
             self.system, in_channels=self.channels, num_classes=self.classes, **self.options
         )
-        return _channels_last(network)
+        return network if self.patch else _channels_last(network)
 
     def images(self, count: int) -> Tensor:
-        """``(count, channels, S, S)`` of noise."""
-        noise = torch.randn(count, self.channels, self.image_size, self.image_size)
-        return noise.contiguous(memory_format=torch.channels_last)
+        """``(count, channels, *size)`` of noise."""
+        noise = torch.randn(count, self.channels, *self.size)
+        return noise if self.patch else noise.contiguous(memory_format=torch.channels_last)
 
 
 def measure(
@@ -130,6 +140,7 @@ def measure(
     classes: int = 1,
     options: Mapping[str, Any] | None = None,
     runs: int = 20,
+    patch: Sequence[int] | None = None,
 ) -> Efficiency:
     """Measure what a network costs on this machine's CPU.
 
@@ -140,6 +151,7 @@ def measure(
         classes: logit channels.
         options: of the network; JSON values.
         runs: inferences to time, at least 2; three are made before, untimed.
+        patch: of a network of volumes: slices, rows and columns of its window.
 
     Raises:
         RecipeError: unknown system or option.
@@ -149,7 +161,10 @@ def measure(
         raise MedsegError("image size", f"{image_size} pixels", "Take 1 or more")
     if runs < 2:
         raise MedsegError("runs", f"{runs} give no median with a spread", "Take 2 or more")
-    batch_size = plan_batch_size(_ENOUGH_CASES, image_size, "cpu")
+    window = None
+    if patch is not None:
+        window = (patch[0], patch[1], patch[2])
+    batch_size = BATCH if window else plan_batch_size(_ENOUGH_CASES, image_size, "cpu")
     job = Job(
         system=system,
         image_size=image_size,
@@ -158,6 +173,7 @@ def measure(
         batch_size=batch_size,
         runs=runs,
         options=dict(options or {}),
+        patch=window,
     )
     parameters = count_parameters(job.network())
     forecast = _forecast(job)
@@ -174,6 +190,7 @@ def measure(
         training_forecast_mb=None if forecast is None else _megabytes(_beyond_program(forecast)),
         batch_size=batch_size,
         runs=runs,
+        patch=window,
         **_probe("latency", job),
         **_onnx(job),
     )
@@ -192,7 +209,7 @@ def count_macs(network: nn.Module, image: Tensor) -> int:
 
     Args:
         network: in the mode that is to be counted.
-        image: ``(B, C, H, W)``.
+        image: ``(B, C, H, W)``, or of volumes ``(B, C, D, H, W)``.
     """
     counter = FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION)
     with torch.no_grad(), counter:
@@ -213,7 +230,7 @@ def _forecast(job: Job) -> Forecast | None:
     try:
         return forecast_memory(
             Supervised(job.network(), Recipe()),
-            image_size=job.image_size,
+            image_size=job.patch or job.image_size,
             channels=job.channels,
             batch_size=job.batch_size,
             precision="fp32",
@@ -222,6 +239,10 @@ def _forecast(job: Job) -> Forecast | None:
     except Exception:
         # A network may ask for the content of tensors, of which the forecast has none.
         return None
+
+
+def _shown(job: Job) -> str:
+    return f"{' x '.join(map(str, job.patch))} voxels" if job.patch else f"{job.image_size} px"
 
 
 def _beyond_program(forecast: Forecast) -> int:
@@ -233,7 +254,7 @@ def _refuse_what_does_not_fit(job: Job, forecast: Forecast | None) -> None:
     if forecast is not None and free is not None and forecast.total > free:
         raise MedsegError(
             "memory",
-            f"a training step of {job.system} at {job.image_size} px takes "
+            f"a training step of {job.system} at {_shown(job)} takes "
             f"{forecast.total / 1e9:.1f} GB (forecast), and {free / 1e9:.1f} GB are free",
             "Take a smaller image size or system",
         )
@@ -247,7 +268,7 @@ def _probe(name: str, job: Job) -> dict[str, Any]:
         said = done.stderr.strip().splitlines()
         reason = said[-1] if said and done.returncode > 0 else f"status {done.returncode}"
         raise MedsegError(
-            f"{job.system} at {job.image_size} px",
+            f"{job.system} at {_shown(job)}",
             f"measuring its {name} failed ({reason})",
             "Take another image size; where memory is short, a smaller one",
         )

@@ -194,6 +194,7 @@ class Results:
                 efficiency[system] = {
                     **{key: _number(measured, key, path) for key in _MEASURED},
                     "onnx_note": str(measured.get("onnx_note") or ""),
+                    "patch": _sides(measured, path),
                 }
         path = out / "summary.json"
         summary = _read_json(path) if path.is_file() else {}
@@ -470,6 +471,16 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise DataError(path, "it holds no keys", "Run the benchmark again")
     return found
+
+
+def _sides(said: Mapping[str, Any], path: Path) -> tuple[int, ...] | None:
+    """Of a window of voxels; None where images were measured."""
+    found = said.get("patch")
+    if found is None:
+        return None
+    if not isinstance(found, list) or not all(isinstance(each, int) for each in found):
+        raise DataError(path, f"its patch is {found!r}", "Restore it, or run the benchmark again")
+    return tuple(found)
 
 
 def _number(said: Mapping[str, Any], key: str, path: Path) -> Any:

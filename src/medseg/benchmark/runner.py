@@ -166,6 +166,7 @@ def _measure(
             found = measure(
                 system.system,
                 image_size=trained[0]["image_size"],
+                patch=trained[0].get("patch"),
                 channels=trained[0]["channels"],
                 classes=trained[0]["classes"],
                 options=spec.recipe(system).network,
@@ -211,7 +212,7 @@ def _job(
     return Job(
         system=cell.system.name,
         network=seen_from(folder, cell.system.system),
-        settings=(*spec.settings, *cell.system.settings),
+        settings=spec.settings_of(cell.system, cell.data),
         data=target(cell.data),
         split=split_name(cell.data.name),
         fold=None if cell.fold is None else cell.fold % data.folds,

@@ -37,7 +37,14 @@ _NOT_FOR_ALL = {
 _NOT_FOR_ONE = {
     **_NOT_FOR_ALL,
     **dict.fromkeys(
-        ("data.ratios", "data.snap_masks", "data.max_megapixels", "data.allow_leak"), _SAME
+        (
+            "data.ratios",
+            "data.snap_masks",
+            "data.max_megapixels",
+            "data.allow_leak",
+            "data.slices",
+        ),
+        _SAME,
     ),
 }
 
@@ -81,6 +88,8 @@ class DataEntry(_Named):
     """A CSV of `medseg data split`; None takes the published split, or else draws one."""
     show: bool = True
     """Whether the report may show its images: patients and licences may forbid it."""
+    settings: tuple[str, ...] = Field(default=(), alias="set")
+    """Recipe values of all trainings on it, as ``a.b=c``."""
     hash: str | None = None
     """Of the content of all images and masks. Data of another hash are refused."""
 
@@ -137,7 +146,10 @@ class Spec(Section):
         trained_on = {entry.name: entry for entry in self.data}
         for entry in self.unseen:
             same = trained_on.get(entry.name)
-            if same is not None and entry.model_copy(update={"show": same.show}) != same:
+            if same is None:
+                continue
+            free = {"show": same.show, "settings": entry.settings or same.settings}
+            if entry.model_copy(update=free) != same:
                 raise ValueError(
                     f"unseen: {entry.name!r} is also the name of other data; give it another"
                 )
@@ -145,13 +157,17 @@ class Spec(Section):
             raise ValueError("seeds: one is there twice")
         return self
 
-    def recipe(self, system: SystemEntry, *settings: str) -> Recipe:
-        """What ``system`` is trained by, before anything is taken from the data.
+    def settings_of(self, system: SystemEntry, data: DataEntry | None = None) -> tuple[str, ...]:
+        """Recipe values of ``system`` on ``data``; where two disagree, the later counts."""
+        return (*self.settings, *(data.settings if data else ()), *system.settings)
+
+    def recipe(self, system: SystemEntry, data: DataEntry | None = None) -> Recipe:
+        """What ``system`` is trained by on ``data``, before anything is taken from the images.
 
         Raises:
             RecipeError: an option that does not exist or may not differ between systems.
         """
-        return make_recipe({"system": system.system}, (*self.settings, *system.settings, *settings))
+        return make_recipe({"system": system.system}, self.settings_of(system, data))
 
     def data_recipe(self, entry: DataEntry) -> Recipe:
         """How a dataset is read and split, whatever is trained on it."""
@@ -159,10 +175,12 @@ class Spec(Section):
             "layout": entry.layout,
             "group_pattern": entry.group_pattern,
             "fold": 0 if self.folds else None,
-            "dims": 2,
         }
-        shared = [setting for setting in self.settings if setting.startswith("data.")]
-        return parse_recipe(apply_settings({"seed": self.split_seed, "data": data}, shared))
+        every = (*self.settings, *entry.settings)
+        shared = [setting for setting in every if setting.startswith("data.")]
+        values = apply_settings({"seed": self.split_seed, "data": data}, shared)
+        # Reading and splitting are the same for images and volumes.
+        return parse_recipe(apply_settings(values, ["data.dims=2"]))
 
     def dump(self) -> dict[str, Any]:
         """As YAML holds it."""
@@ -248,19 +266,27 @@ def parse_spec(
             nearest(spec.convention, CONVENTIONS),
         )
     _check_settings(spec.settings, f"{where}: set", _NOT_FOR_ALL)
+    trained_on = [entry.name for entry in spec.data]
+    for entry in (*spec.data, *spec.unseen):
+        key = f"{where}: {entry.name}: set"
+        _check_settings(entry.settings, key, _NOT_FOR_ALL)
+        if entry.settings and entry.name not in trained_on:
+            raise MedsegError(key, "nothing is trained on unseen data", "Remove it")
     for system in spec.systems:
         _check_settings(system.settings, f"{where}: {system.name}: set", _NOT_FOR_ONE)
         try:
-            recipe = spec.recipe(system)
+            spec.recipe(system)
         except RecipeError as error:
             raise RecipeError(
                 f"{where}: {system.name}: {error.where}", error.found, error.remedy
             ) from error
-        if recipe.data.dims == 3:
-            raise RecipeError(
-                f"{where}: {system.name}", "it is trained on volumes, a benchmark on images",
-                "Use `medseg train` and `medseg evaluate`, and `medseg compare` for their scores",
-            )  # fmt: skip
+        for entry in spec.data:
+            try:
+                spec.recipe(system, entry)
+            except RecipeError as error:
+                raise RecipeError(
+                    f"{where}: {entry.name}: {error.where}", error.found, error.remedy
+                ) from error
     return spec.model_copy(
         update={
             "systems": tuple(_with_hash(each, where, check_hashes) for each in spec.systems),
@@ -316,6 +342,8 @@ def _data(given: Any, base: Path, where: str) -> Any:
         missing = registry.not_found(Path(name) if path == Path(name) else path)
         raise MedsegError(f"{where}: {name}", missing.found, missing.remedy)
     entry.setdefault("name", _safe(name))
+    if "set" in entry:
+        entry["set"] = as_settings(entry["set"])
     if isinstance(entry.get("split"), str):
         split = base / entry["split"]
         if not split.is_file():

@@ -238,6 +238,7 @@ def efficiency(results: Results) -> Table:
             "system": system,
             "parameters": results.parameters(system),
             **{key: said.get(key) for key in _MEASURED},
+            "patch": times_text(said["patch"]) if said.get("patch") else None,
             "train_seconds_mean": sum(times) / len(times) if times else None,
         }
         records.append(record)
@@ -298,18 +299,35 @@ def _latency(median: float | None, spread: float | None, note: str | None = None
     return Entry(f"{median:.4g}", () if spread is None else (f"IQR {spread:.2g}",))
 
 
+def times_text(sides: Sequence[int]) -> str:
+    """``"16 x 24 x 24"``."""
+    return " x ".join(map(str, sides))
+
+
 def _conditions(results: Results) -> list[str]:
     """Under what the numbers of `efficiency` were measured."""
     if not results.efficiency:
         return ["Latency, MACs and memory were not measured."]
-    sizes, threads, batches = (
-        {int(said[key]) for said in results.efficiency.values() if said.get(key)}
-        for key in ("image_size", "threads", "batch_size")
+    measured = results.efficiency.values()
+    threads, batches = (
+        {int(said[key]) for said in measured if said.get(key)} for key in ("threads", "batch_size")
     )
-    sentences = []
+    windows = {said["patch"] for said in measured if said.get("patch")}
+    sizes = {
+        int(said["image_size"])
+        for said in measured
+        if said.get("image_size") and not said.get("patch")
+    }
+    inputs = []
     if sizes:
         squares = " or ".join(f"{size} x {size}" for size in sorted(sizes))
-        sentences.append(f"Measured with one image of {squares} pixels")
+        inputs.append(f"one image of {squares} pixels")
+    if windows:
+        cuboids = " or ".join(times_text(each) for each in sorted(windows))
+        inputs.append(f"one window of {cuboids} voxels for systems of volumes")
+    sentences = []
+    if inputs:
+        sentences.append(f"Measured with {', or '.join(inputs)}")
     if threads:
         counted = " or ".join(map(str, sorted(threads)))
         sentences.append(f"on {counted} CPU thread" + ("" if threads == {1} else "s"))
@@ -319,7 +337,8 @@ def _conditions(results: Results) -> list[str]:
         conditions.append(f"Not measured: {', '.join(without)}.")
     if batches:
         steps = " or ".join(map(str, sorted(batches)))
-        conditions.append(f"Memory of training is that of a step on {steps} images.")
+        units = ["images"] * bool(sizes or not windows) + ["windows"] * bool(windows)
+        conditions.append(f"Memory of training is that of a step on {steps} {' or '.join(units)}.")
     return [
         *conditions,
         "Latency is the median, of PyTorch and of ONNX Runtime; training time is the mean over "

@@ -230,9 +230,7 @@ class Manifest(BaseModel):
 
     @property
     def picture_slices(self) -> str | None:
-        """Of a model of volumes: which pictures are slices of one (``data.slices``)."""
-        if self.volume is None:
-            return None
+        """Which pictures are slices of volumes (``data.slices``)."""
         return _UsedRecipe.model_validate(self.recipe).data.slices
 
     @property

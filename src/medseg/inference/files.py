@@ -203,6 +203,11 @@ class _Image:
     volume: tuple[Path, ...] | None = None
     suffix: str = ".png"
 
+    @property
+    def stacked(self) -> bool:
+        """Whether its mask is written once all slices are there."""
+        return isinstance(self.source, Stack) or self.volume is not None
+
     def part_name(self, index: int) -> str:
         """Of what is written for each slice."""
         digits = max(3, len(str(len(self.parts) - 1)))
@@ -254,6 +259,10 @@ class _Volume:
     @property
     def complete(self) -> bool:
         return len(self.slices) == len(self.image.parts)
+
+    def takes(self, classes: NDArray[np.uint8]) -> bool:
+        """Whether a slice has the size of those that are there."""
+        return all(classes.shape == each.shape for each in islice(self.slices.values(), 1))
 
     def classes(self) -> NDArray[np.uint8]:
         return np.stack([self.slices[index] for index in range(len(self.image.parts))])
@@ -377,6 +386,11 @@ def predict_images(
             if each.of.name in failed:
                 return
             volume = volumes.setdefault(each.of.name, _Volume(each.of))
+            if not volume.takes(classes):
+                failed.add(each.of.name)
+                del volumes[each.of.name]
+                report.failed.append((each.of.source, "its slices differ in size. Resize them"))
+                return
             volume.slices[each.index] = classes
             volume.writing.append(future)
             if volume.complete:
@@ -399,10 +413,10 @@ def predict_images(
                     writing.popleft().result()
                 future = writers.submit(_write, model, folder, each, found, options)
                 writing.append(future)
-                if each.of.volume is None:
-                    report.written += 1
-                else:
+                if each.of.stacked:
                     keep(each, found.classes, future)
+                else:
+                    report.written += 1
             done += len(batch)
             batch.clear()
             if progress is not None:
@@ -533,7 +547,7 @@ def _write(
     if found.probabilities is not None:
         _write_probabilities(folder, name, found.probabilities)
     # The mask comes last: a call that finds it takes the image for done.
-    if read.of.volume is None:
+    if not read.of.stacked:
         write_mask(folder / f"{name}.png", decode_mask(found.classes, model.labels))
 
 
@@ -557,9 +571,12 @@ def _write_probabilities(folder: Path, name: str, probabilities: NDArray[np.floa
 
 def _write_volume(model: Predictor, folder: Path, volume: _Volume) -> None:
     image = volume.image
-    assert image.volume is not None
+    path = folder / f"{image.name}{image.suffix}"
     values = decode_mask(volume.classes(), model.labels)
-    write_mask_like(folder / f"{image.name}{image.suffix}", values, image.volume)
+    if image.volume is None:
+        pages.write_mask(path, values.transpose(2, 1, 0), ())
+    else:
+        write_mask_like(path, values, image.volume)
 
 
 def _claim(folder: Path, model: Predictor, options: PredictOptions, overwrite: bool) -> None:

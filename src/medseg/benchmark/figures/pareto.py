@@ -77,6 +77,12 @@ def draw(results: Results, against: str) -> Drawing:
         caption += (
             " Filled: in PyTorch; hollow: the same network in ONNX Runtime, at PyTorch's Dice."
         )
+    windows = [system for system in used if results.efficiency.get(system, {}).get("patch")]
+    if against == "latency" and windows:
+        caption += (
+            f" Of {', '.join(windows)} it is that of a window of a volume, which is no measure "
+            "beside that of an image."
+        )
     without = [system for system in results.systems if system not in used]
     if without:
         caption += f" Not shown, because one of the two is not known: {', '.join(without)}."
