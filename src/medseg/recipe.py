@@ -103,6 +103,9 @@ class DataSettings(Section):
     """Number of folds; auto takes the published ones, else 5."""
     allow_leak: bool = False
     """Train although a patient or alike images stand in several parts; every report says so."""
+    attribute: str | None = None
+    """What divides the cases into groups that are compared in training: `NAME` of a column
+    `group:NAME` of the manifest, or any other column; None takes the only such column."""
 
     @property
     def pixels(self) -> int:

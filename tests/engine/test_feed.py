@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from data.test_loader import pack
 from medseg.data.cache import CaseCache
 from medseg.data.case import IGNORE
+from medseg.data.groups import Grouping
 from medseg.engine.feed import ImageFeed
 from medseg.methods.method import Batch
 from medseg.recipe import Recipe, parse_recipe
@@ -116,3 +117,28 @@ def test_processes_share_the_validation() -> None:
         make_feed(rank=rank, processes=3).validate(Reading(), nullcontext) for rank in range(3)
     ]
     assert [cases for _, cases in shares] == [2, 1, 1]
+
+
+def grouped_feed(**options: int) -> ImageFeed:
+    feed = make_feed(PLAIN, **options)  # type: ignore[arg-type]
+    numbers = {f"case{i}": i % 2 for i in range(12) if i not in (3, 11)}
+    feed.grouping = Grouping("sex", ("f", "m"), numbers)
+    return feed
+
+
+def test_batches_say_each_cases_group_or_that_it_is_unknown() -> None:
+    for batch in grouped_feed().training(0, 0):
+        expected = [-1 if case == "case3" else int(case[4:]) % 2 for case in batch["case_id"]]
+        assert batch["group"].tolist() == expected
+
+
+def test_validation_sums_the_dice_of_each_group_beside_that_of_all() -> None:
+    # Of case 8 nothing is said; case 11 is of unknown group.
+    assert grouped_feed().validate(Reading(1), nullcontext) == (3.0, 4, 1.0, 2, 1.0, 1)
+
+
+def test_processes_share_the_groups() -> None:
+    shares = [
+        grouped_feed(rank=rank, processes=3).validate(Reading(1), nullcontext) for rank in range(3)
+    ]
+    assert [sum(column) for column in zip(*shares, strict=True)][1::2] == [4, 2, 1]

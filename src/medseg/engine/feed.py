@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import ClassVar
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from medseg.data.augment import Augment
 from medseg.data.cache import CaseCache
 from medseg.data.case import IGNORE
+from medseg.data.groups import UNKNOWN, Grouping
 from medseg.data.loader import (
     CachedBatch,
     ordered_batches,
@@ -41,6 +42,7 @@ class Feed(ABC):
         size: of the image a network sees, in pixels or voxels by axis.
         memory_format: of the network's weights and images.
         score: what :meth:`validate` measures, as ``metrics.jsonl`` calls it.
+        grouping: of the cases, if any; batches then say each case's group.
     """
 
     score: ClassVar[str] = "val_dice"
@@ -49,6 +51,7 @@ class Feed(ABC):
     steps_per_epoch: int
     size: tuple[int, ...]
     memory_format: ClassVar[torch.memory_format] = torch.contiguous_format
+    grouping: Grouping | None = None
 
     @abstractmethod
     def training(self, epoch: int, first_step: int) -> Iterator[Batch]:
@@ -60,7 +63,7 @@ class Feed(ABC):
         """
 
     @abstractmethod
-    def validate(self, network: nn.Module, autocast: Autocast) -> tuple[float, int]:
+    def validate(self, network: nn.Module, autocast: Autocast) -> tuple[float, ...]:
         """Score this process's share of the validation cases.
 
         A case's Dice is the mean over the foreground classes; a class that is empty in truth and
@@ -71,8 +74,24 @@ class Feed(ABC):
             autocast: gives the context in which the network is called.
 
         Returns:
-            The sum of the cases' Dice, and their number.
+            The sum of the cases' Dice, and their number; with a grouping, the same of each group.
         """
+
+    def totals(self, scores: Mapping[str, float]) -> tuple[float, ...]:
+        """What :meth:`validate` returns of the scores of these cases, by id."""
+        chosen = [list(scores.values())]
+        if self.grouping is not None:
+            numbers = self.grouping.numbers
+            chosen += [
+                [score for case, score in scores.items() if numbers.get(case) == group]
+                for group in range(len(self.grouping.names))
+            ]
+        return tuple(each for part in chosen for each in (sum(part), len(part)))
+
+    def groups(self, cases: Sequence[str], device: torch.device) -> Tensor:
+        """``(B,)`` numbers of the cases' groups."""
+        numbers = {} if self.grouping is None else self.grouping.numbers
+        return torch.tensor([numbers.get(case, UNKNOWN) for case in cases], device=device)
 
 
 class ImageFeed(Feed):
@@ -151,8 +170,8 @@ class ImageFeed(Feed):
                 batch["labelled"] = labelled
             yield batch
 
-    def validate(self, network: nn.Module, autocast: Autocast) -> tuple[float, int]:
-        total, cases = 0.0, self.val[self.rank :: self.processes]
+    def validate(self, network: nn.Module, autocast: Autocast) -> tuple[float, ...]:
+        found, cases = {}, self.val[self.rank :: self.processes]
         for raw in ordered_batches(self.cache, cases, batch_size=self.batch_size):
             batch = self._batch(raw, *self._on_device(raw))
             with autocast():
@@ -160,17 +179,21 @@ class ImageFeed(Feed):
             classes = predicted_classes(logits.float(), self.recipe.predict.threshold)
             foreground = range(1, max(2, logits.shape[1]))
             classes[batch["mask"] == IGNORE] = IGNORE
-            for predicted, truth in zip(classes.cpu(), batch["mask"].cpu(), strict=True):
+            pairs = zip(raw.case_id, classes.cpu(), batch["mask"].cpu(), strict=True)
+            for case, predicted, truth in pairs:
                 scores = [_dice(predicted == k, truth == k) for k in foreground]
-                total += sum(scores) / len(scores)
-        return total, len(cases)
+                found[case] = sum(scores) / len(scores)
+        return self.totals(found)
 
     def _on_device(self, raw: CachedBatch) -> tuple[Tensor, Tensor]:
         return raw.image.to(self.device).float().div_(255), raw.mask.to(self.device)
 
     def _batch(self, raw: CachedBatch, image: Tensor, mask: Tensor) -> Batch:
         image = image.sub(self.mean).div_(self.std).contiguous(memory_format=self.memory_format)
-        return {"image": image, "mask": mask, "case_id": raw.case_id}
+        batch: Batch = {"image": image, "mask": mask, "case_id": raw.case_id}
+        if self.grouping is not None:
+            batch["group"] = self.groups(raw.case_id, self.device)
+        return batch
 
 
 def _dice(a: Tensor, b: Tensor) -> float:

@@ -32,6 +32,7 @@ from medseg.engine.progress import TrainingProgress
 from medseg.errors import MedsegError, ModelError
 from medseg.files import write_text
 from medseg.methods.method import Batch, Method
+from medseg.metrics.fairness import equity_scaled
 from medseg.recipe import Recipe
 
 # Long epochs are also saved on the way, so that a killed run loses minutes, not hours.
@@ -252,7 +253,8 @@ class TrainingLoop:
 
     def _end_epoch(self, progress: TrainingProgress) -> None:
         state = self.state
-        dice = self.validate()
+        scores = self.validate()
+        dice = scores[self.feed.score]
         losses = {
             name: self._mean_over_processes(total / state.step)
             for name, total in state.losses.items()
@@ -261,7 +263,7 @@ class TrainingLoop:
             "epoch": state.epoch + 1,
             "loss": sum(losses.values()),
             **{f"loss_{name}": value for name, value in losses.items()},
-            self.feed.score: dice,
+            **scores,
             "lr": self.method.learning_rate(self.steps_done - 1, self.steps),
             "images_per_second": state.step * self.batch_size / state.seconds,
             "seconds": state.seconds,
@@ -288,13 +290,24 @@ class TrainingLoop:
         progress.epoch(row, better)
 
     @torch.no_grad()
-    def validate(self) -> float:
-        """Mean Dice of the averaged network over the validation cases."""
+    def validate(self) -> dict[str, float]:
+        """Mean Dice of the averaged network over the validation cases, by the feed's name of it;
+        where they are of several groups also that of the worst and the equity-scaled one."""
         found = self.feed.validate(self.average.network, self.accelerator.autocast)
         total = torch.tensor(found, dtype=torch.float64)
         if self.accelerator.num_processes > 1:
             total = self.accelerator.reduce(total.to(self.device), "sum").cpu()
-        return float(total[0] / total[1])
+        overall, *groups = total.view(-1, 2)
+        scores = {self.feed.score: float(overall[0] / overall[1])}
+        there = [group for group in groups if group[1] > 0]
+        if len(there) > 1:
+            known = torch.stack(there).sum(0)
+            means = [float(each[0] / each[1]) for each in there]
+            scores[f"{self.feed.score}_worst_group"] = min(means)
+            scores[f"{self.feed.score}_equity_scaled"] = equity_scaled(
+                float(known[0] / known[1]), means
+            )
+        return scores
 
     def save(self) -> None:
         """Write everything a resume needs."""

@@ -97,7 +97,9 @@ def forecast_memory(
         image = image.contiguous(memory_format=layout)
         mask = torch.empty(batch_size, *sizes, dtype=torch.uint8, device="meta")
         names = tuple(map(str, range(batch_size)))
-        losses = method({"image": image.to(_DTYPES[precision]), "mask": mask, "case_id": names})
+        group = torch.empty(batch_size, dtype=torch.int64, device="meta")
+        image = image.to(_DTYPES[precision])
+        losses = method({"image": image, "mask": mask, "case_id": names, "group": group})
         total = torch.stack(list(losses.values())).sum()
         torch.autograd.backward(total)
     step = counter.peak - counter.at_start

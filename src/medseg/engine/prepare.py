@@ -16,6 +16,7 @@ from rich.markup import escape
 
 from medseg.data.cache import CacheSettings, CaseCache, open_cache
 from medseg.data.case import Case, Dataset, LabelMap, Problem, Split
+from medseg.data.groups import Grouping, check_attribute, group_of, marked_attributes
 from medseg.data.integrity import check_dataset
 from medseg.data.layouts import open_dataset
 from medseg.data.leaks import KINDS, Leak, find_leaks, leak_error, summary
@@ -55,6 +56,8 @@ class Material:
         pictures: finds the volume in the id of a picture that is a slice; None: there are none.
         inherited: of the model that training starts from (`Origin.inherited`); empty: there is
             none.
+        grouping: the groups of the attribute that the recipe names, or of the only one that the
+            data name; else None.
     """
 
     survey: Survey
@@ -69,6 +72,7 @@ class Material:
     dims: int = 2
     pictures: str | None = None
     inherited: Mapping[str, Any] = field(default_factory=dict)
+    grouping: Grouping | None = None
 
     @cached_property
     def parts(self) -> dict[Split, list[Case]]:
@@ -336,7 +340,7 @@ def prepare(
             raise DataError(
                 root, f"the {name} part is empty", "Add labelled cases or change data.ratios"
             )
-    return material
+    return replace(material, grouping=_grouping(material, recipe))
 
 
 def _grouped_by_volume(cases: Sequence[Case], pictures: str) -> tuple[Case, ...]:
@@ -364,6 +368,56 @@ def _with_few_labels(material: Material, recipe: Recipe) -> Material:
                 "Add such images, or leave masks out with --set data.labelled=NUMBER",
             )
     return replace(material, hidden=hidden, unlabelled=unlabelled)
+
+
+def _grouping(material: Material, recipe: Recipe) -> Grouping | None:
+    """The groups of the recipe's attribute, or of the only one that the data name."""
+    dataset = material.survey.dataset
+    needed, attribute = method_class(recipe.method).grouped, recipe.data.attribute
+    if attribute is None:
+        marked = marked_attributes(dataset.cases)
+        if len(marked) == 1:
+            attribute = marked[0]
+        elif not needed:
+            return None
+        elif not marked:
+            raise DataError(
+                dataset.root, f"{recipe.method} compares groups, and no column tells them",
+                "Add a column such as 'group:sex' to the manifest, or name one that is there with "
+                "--set data.attribute=NAME",
+            )  # fmt: skip
+        else:
+            raise DataError(
+                dataset.root,
+                f"{recipe.method} compares the groups of one attribute, and there are "
+                f"{', '.join(marked)}",
+                f"Choose one: --set data.attribute={marked[0]}",
+            )
+    else:
+        check_attribute(dataset.cases, attribute, dataset.root)
+    groups: dict[Split, dict[str, str | None]] = {
+        part: {each.id: group_of([each], attribute) for each in cases}
+        if material.dims == 2
+        else {each.id: group_of(each.cases, attribute) for each in material.volumes[part]}
+        for part, cases in material.parts.items()
+    }
+    names = sorted({name for name in groups["train"].values() if name is not None})
+    if len(names) < 2:
+        if not needed and recipe.data.attribute is None:
+            return None
+        raise DataError(
+            dataset.root,
+            f"its training cases are of {plural(len(names), 'group')} of {attribute}"
+            + (f" ({names[0]})" if names else ""),
+            "Two or more are compared: choose another attribute, or another split",
+        )
+    numbers = {
+        case: names.index(name)
+        for part in groups.values()
+        for case, name in part.items()
+        if name in names
+    }
+    return Grouping(attribute, tuple(names), numbers)
 
 
 def _checked(dataset: Dataset, recipe: Recipe, console: Console) -> Survey:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -18,6 +21,7 @@ from rich.markup import escape
 
 from medseg.data.cache import CaseCache
 from medseg.data.fingerprint import take_fingerprint
+from medseg.data.sentences import Sentences
 from medseg.data.splitfile import write_split
 from medseg.data.volumes.cache import VolumeCache
 from medseg.engine.adapt import adapt, adaptation_of
@@ -37,6 +41,7 @@ from medseg.engine.prepare import Material, Rows, measure_volumes, open_volumes,
 from medseg.engine.progress import TrainingProgress, counting_bar
 from medseg.engine.prompt_feed import PromptFeed
 from medseg.engine.run import Run, free_folder, make_recipe, recipe_of_run
+from medseg.engine.text_feed import TextFeed, sentences_for
 from medseg.engine.volume_feed import VolumeFeed
 from medseg.engine.volume_plan import make_volume_plan
 from medseg.errors import MedsegError, RecipeError, plural
@@ -44,6 +49,7 @@ from medseg.files import write_text
 from medseg.methods.interactive import Interactive
 from medseg.methods.method import Method, TrainingData
 from medseg.methods.registry import batch_unit, create_method, method_class
+from medseg.methods.text_driven import TextDriven
 from medseg.models import create_model, network_class
 from medseg.nn.lora import merge
 from medseg.recipe import Recipe
@@ -160,7 +166,8 @@ def train(
         stored=folder / "split.csv" if resume else None,
     )
     material = with_inheritance(material, inherited, allow=recipe.data.allow_leak)
-    recipe = _with_fold(recipe, material)
+    sentences = sentences_for(recipe, root, material)
+    recipe = _as_found(recipe, material)
     precision = choose_precision(recipe.train.precision, where)
     # Side heads for deep supervision may have no gradient in a training without it, nor what
     # another phase moves.
@@ -180,12 +187,16 @@ def train(
         else:
             cache = material.cache(recipe, place, limit=cache_limit, console=console)
     rows = rows_of(material, cache)
+    if getattr(network_class(recipe.system), "in_unit_range", False):
+        channels = material.channels
+        rows = replace(rows, mean=(0.0,) * channels, std=(1.0,) * channels)
     # What decoding took is not needed any more, and would add to the training's peak.
     return_freed_memory()
 
     method = _method(recipe, material, origin, console)
     recipe = recipe.model_copy(update={"adapt": method.recipe.adapt})
-    feed = _feed(recipe, plan, method, cache, rows, accelerator)
+    feed = _feed(recipe, plan, method, cache, rows, accelerator, sentences)
+    feed.grouping = material.grouping
     method.prepare(
         TrainingData(
             split=material.split,
@@ -193,6 +204,7 @@ def train(
             num_classes=material.labels.num_classes,
             mean=rows.mean,
             std=rows.std,
+            groups=() if material.grouping is None else material.grouping.names,
         )
     )
     loop = TrainingLoop(method, recipe, feed, folder=folder, accelerator=accelerator)
@@ -233,6 +245,7 @@ def train(
         write_model(
             run, material, cache, rows, network,
             device=loop.device, console=console, volumes=volumes,
+            sentences=() if sentences is None else sentences.first,
         )  # fmt: skip
     accelerator.wait_for_everyone()
     del loop
@@ -240,9 +253,11 @@ def train(
     return run
 
 
-def _with_fold(recipe: Recipe, material: Material) -> Recipe:
-    """The recipe with the fold that was found to be meant, and the number of folds."""
-    found = {"fold": material.fold, "folds": material.folds}
+def _as_found(recipe: Recipe, material: Material) -> Recipe:
+    """The recipe with what was found to be meant: the fold, how many there are, the attribute."""
+    found: dict[str, Any] = {"fold": material.fold, "folds": material.folds}
+    if material.grouping is not None and method_class(recipe.method).grouped:
+        found["attribute"] = material.grouping.attribute
     return recipe.model_copy(update={"data": recipe.data.model_copy(update=found)})
 
 
@@ -292,7 +307,7 @@ def plan_training(
         stored=None,
     )
     precision = choose_precision(recipe.train.precision, where)
-    plan = _plan(_with_fold(recipe, material), material, where, precision, 1, console)
+    plan = _plan(_as_found(recipe, material), material, where, precision, 1, console)
     _check_batch(plan.recipe, material, 1)
     return plan
 
@@ -466,6 +481,7 @@ def _feed(
     cache: CaseCache | VolumeCache,
     rows: Rows,
     accelerator: Accelerator,
+    sentences: Sentences | None,
 ) -> Feed:
     if isinstance(cache, VolumeCache):
         return VolumeFeed(
@@ -479,9 +495,11 @@ def _feed(
             rank=accelerator.process_index,
             processes=accelerator.num_processes,
         )
-    feed_of = (
-        partial(PromptFeed, rounds=method.rounds) if isinstance(method, Interactive) else ImageFeed
-    )
+    feed_of: Callable[..., ImageFeed] = ImageFeed
+    if isinstance(method, Interactive):
+        feed_of = partial(PromptFeed, rounds=method.rounds)
+    if isinstance(method, TextDriven):
+        feed_of = partial(TextFeed, sentences=sentences, absent=method.absent)
     return feed_of(
         recipe,
         cache,
@@ -499,6 +517,21 @@ def _shown_size(feed: Feed) -> str:
     if len(feed.size) == 2:
         return f"{feed.size[0]} px"
     return f"{' x '.join(map(str, feed.size))} voxels"
+
+
+def _group_sizes(material: Material) -> str:
+    """``"sex: 40 f, 4 m of the training cases"``."""
+    grouping = material.grouping
+    assert grouping is not None
+    if material.dims == 2:
+        training = [case.id for case in material.parts["train"]]
+    else:
+        training = [whole.id for whole in material.volumes["train"]]
+    counts = Counter(grouping.numbers.get(case) for case in training)
+    said = [f"{counts[number]} {name}" for number, name in enumerate(grouping.names)]
+    if counts[None]:
+        said.append(f"{counts[None]} unknown")
+    return f"{grouping.attribute}: {', '.join(said)} of the training cases"
 
 
 def _announce(
@@ -538,13 +571,17 @@ def _announce(
         "run": str(folder),
     }
     golden = min(recipe.predict.golden, len(material.parts["val"]))
-    if golden and material.dims == 2 and not loop.method.prompted:
+    if golden and material.dims == 2 and not isinstance(loop.feed, PromptFeed):
         lines["golden"] = (
             f"{plural(golden, 'validation image')} will be part of the model file; "
             "--set predict.golden=0 leaves them out"
         )
+    if isinstance(loop.feed, TextFeed):
+        lines["text"] = str(loop.feed.sentences)
     if recipe.adapt.enabled:
         lines["adapt"] = str(adaptation)
+    if material.grouping is not None:
+        lines["groups"] = _group_sizes(material)
     size = plan.choices["data.image_size" if material.dims == 2 else "data.patch"]
     if size.auto:
         lines["plan"] = f"{_shown_size(loop.feed)}: {size.reason}"

@@ -110,13 +110,14 @@ class VolumeFeed(Feed):
                 batch = _two_streams(batch, self._batch(others, epoch))
             yield batch
 
-    def validate(self, network: nn.Module, autocast: Autocast) -> tuple[float, int]:
-        total, rows = 0.0, self.val[self.rank :: self.processes]
+    def validate(self, network: nn.Module, autocast: Autocast) -> tuple[float, ...]:
+        found, rows = {}, self.val[self.rank :: self.processes]
         for row in rows:
             truth = torch.from_numpy(np.array(self.cache.mask(int(row)))).to(self.device)
             planes = self.logits(int(row), network, autocast)
-            total += _dice_of_planes(planes, truth, self.recipe.predict.threshold)
-        return total, len(rows)
+            dice = _dice_of_planes(planes, truth, self.recipe.predict.threshold)
+            found[self.cache.ids[int(row)]] = dice
+        return self.totals(found)
 
     def logits(self, row: int, network: nn.Module, autocast: Autocast) -> Iterator[Tensor]:
         """The logits (K, H, W) of each slice of a cached volume, float32.
@@ -147,7 +148,10 @@ class VolumeFeed(Feed):
         image = raw.image.to(self.device).float()
         keys = [(self.recipe.seed, epoch, position) for position in raw.position]
         image, mask = self.augment(image, raw.mask.to(self.device), keys)
-        return {"image": image, "mask": mask, "case_id": raw.case_id}
+        batch: Batch = {"image": image, "mask": mask, "case_id": raw.case_id}
+        if self.grouping is not None:
+            batch["group"] = self.groups(raw.case_id, self.device)
+        return batch
 
 
 def _two_streams(labelled: Batch, unlabelled: Batch) -> Batch:
@@ -155,12 +159,15 @@ def _two_streams(labelled: Batch, unlabelled: Batch) -> Batch:
     image = torch.cat([labelled["image"], unlabelled["image"]])
     hidden = torch.full_like(unlabelled["mask"], IGNORE)
     known = torch.arange(len(image), device=image.device) < len(labelled["image"])
-    return {
+    batch: Batch = {
         "image": image,
         "mask": torch.cat([labelled["mask"], hidden]),
         "case_id": (*labelled["case_id"], *unlabelled["case_id"]),
         "labelled": known,
     }
+    if "group" in labelled:
+        batch["group"] = torch.cat([labelled["group"], unlabelled["group"]])
+    return batch
 
 
 def _dice_of_planes(planes: Iterator[Tensor], truth: Tensor, threshold: float) -> float:

@@ -25,7 +25,8 @@ class Batch(TypedDict):
 
     ``key``: of each case in this step, for randomness of a method's own; while training only.
     ``labelled`` ``(B,)`` bool: whose masks are given; the masks of the others are all ``IGNORE``.
-    ``group`` ``(B,)`` int64: which group of patients each case belongs to, for fairness.
+    ``group`` ``(B,)`` int64: the number of the group that each case belongs to, of the attribute
+    that ``data.attribute`` names, -1 where it is not known (`medseg.data.groups`).
     ``scribble``, like ``mask``: classes of the few pixels that somebody has drawn on.
     ``prompts``: what a promptable network is given besides the image.
     ``text``: B texts.
@@ -52,6 +53,7 @@ class TrainingData:
         num_classes: logit channels that the data ask for.
         mean: of each channel, on the scale 0..1, that normalised images are less by.
         std: of each channel, on the scale 0..1, that they are divided by.
+        groups: names of the groups that a batch's ``group`` counts; empty without any.
     """
 
     split: Mapping[str, Split]
@@ -59,6 +61,7 @@ class TrainingData:
     num_classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    groups: tuple[str, ...] = ()
 
 
 class Method(nn.Module, ABC):
@@ -76,6 +79,7 @@ class Method(nn.Module, ABC):
         batch_multiple: a process's share of a batch is a multiple of it; 2 at least where half
             of it are unlabelled.
         prompted: whether it trains networks that are pointed at what they segment, and no others.
+        grouped: whether it needs to know each case's group.
         phases: names of the updates of a step, in their order; each has an optimizer of that
             name. A name may come several times.
         phase: which of ``phases`` :meth:`training_step` is called for; set by the engine, as are
@@ -86,6 +90,7 @@ class Method(nn.Module, ABC):
     unlabelled: ClassVar[bool] = False
     batch_multiple: ClassVar[int] = 1
     prompted: ClassVar[bool] = False
+    grouped: ClassVar[bool] = False
     phases: ClassVar[tuple[str, ...]] = ("main",)
 
     network: nn.Module
