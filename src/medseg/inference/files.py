@@ -464,9 +464,9 @@ def _predict_volumes(
     """:func:`predict_images` with a model of volumes: one after the other, so that one is in
     memory at a time."""
     from medseg.inference.volumes.geometry import as_shown, write_classes
-    from medseg.inference.volumes.model import VolumeModel, VolumeOptions
+    from medseg.inference.volumes.predictor import VolumeOptions, VolumePredictor
 
-    assert isinstance(model, VolumeModel)
+    assert isinstance(model, VolumePredictor)
     how = VolumeOptions(options.tta, options.probabilities, options.max_ram, options.overlay)
     for image in images:
         count = len(image.parts)
@@ -604,6 +604,8 @@ def _claim(folder: Path, model: Predictor, options: PredictOptions, overwrite: b
         entry["temperature"] = manifest.temperature
     if manifest.postprocessing != Postprocessing():
         entry["postprocessing"] = manifest.postprocessing.model_dump()
+    if manifest.sentences:
+        entry["sentences"] = list(manifest.sentences)
     engines = {model.engine}
     if path.is_file() and not overwrite:
         try:

@@ -13,17 +13,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations, islice, product
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+
+from medseg.inference.volumes.arrays import Arrays, arrays_of
 
 SIGMA = 1 / 8
 """Standard deviation of the weights, as a share of the window."""
 
 Triple = tuple[int, int, int]
-Network = Callable[[Tensor], Tensor]
+Network = Callable[[Any], Any]
+"""``(B, C, *window)`` to logits ``(B, K, *window)``, tensors or NumPy arrays."""
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,8 @@ def gaussian(length: int) -> NDArray[np.float64]:
 
 
 def slide(
-    network: Network, image: Tensor, windows: Windows, *, box: Box | None = None, batch: int = 1
-) -> Iterator[Tensor]:
+    network: Network, image: Any, windows: Windows, *, box: Box | None = None, batch: int = 1
+) -> Iterator[Any]:
     """The averaged logits of a volume, slice by slice.
 
     A voxel's logits are added up in the order of the windows, in float32, whatever ``box`` and
@@ -133,7 +135,7 @@ def slide(
 
     Args:
         network: ``(B, C, *window)`` to logits ``(B, K, *window)``.
-        image: ``(C, *shape)``.
+        image: ``(C, *shape)``, a tensor or a NumPy array.
         windows: on it.
         box: the part of the slices that is wanted; all of them without it.
         batch: windows that the network takes at once.
@@ -143,14 +145,13 @@ def slide(
     """
     box = box or windows.whole
     deep, high, wide = windows.window
-    across, rows, columns = (
-        torch.from_numpy(weight).to(image.device, torch.float32) for weight in windows.weights
-    )
+    arrays = arrays_of(image)
+    across, rows, columns = map(arrays.of, windows.weights)
     plane = rows[:, None] * columns
-    totals = [torch.from_numpy(total).to(image.device, torch.float32) for total in windows.totals]
+    totals = [arrays.of(total) for total in windows.totals]
     around = totals[1][slice(*box.rows), None] * totals[2][slice(*box.columns)]
     starts = windows.starts[0]
-    sums: Tensor | None = None
+    sums: Any = None
     for start, after in zip(starts, (*starts[1:], windows.shape[0]), strict=True):
         places = iter(windows.touching(box))
         while corners := list(islice(places, batch)):
@@ -158,29 +159,28 @@ def slide(
                 image[:, start : start + deep, row : row + high, column : column + wide]
                 for row, column in corners
             ]
-            logits = network(torch.stack(crops))
+            logits = network(arrays.stack(crops))
             if sums is None:
-                sums = logits.new_zeros(
-                    (deep, logits.shape[1], box.height, box.width), dtype=torch.float32
-                )
+                sums = arrays.zeros((deep, logits.shape[1], box.height, box.width))
             for (row, column), found in zip(corners, logits, strict=True):
-                _add(sums, found, start, (row, column), box, across, plane)
+                _add(arrays, sums, found, start, (row, column), box, across, plane)
             del logits, found
         assert sums is not None
         for index in range(start, after):
             held = sums[index % deep]
             yield held / (around * totals[0][index])
-            held.zero_()
+            held[...] = 0
 
 
 def _add(
-    sums: Tensor,
-    logits: Tensor,
+    arrays: Arrays,
+    sums: Any,
+    logits: Any,
     start: int,
     corner: tuple[int, int],
     box: Box,
-    across: Tensor,
-    plane: Tensor,
+    across: Any,
+    plane: Any,
 ) -> None:
     """Add a window's weighted logits (K, d, h, w) to those of its slices, of which slice ``i`` is
     ``sums[i % d]``."""
@@ -197,7 +197,7 @@ def _add(
     )
     weights = plane[inside]
     for index, share in enumerate(across):
-        weighted = logits[:, index, *inside].float() * (weights * share)
+        weighted = arrays.single(logits[:, index, *inside]) * (weights * share)
         sums[(start + index) % len(sums), :, *there] += weighted
 
 
@@ -209,10 +209,12 @@ def mirrored(network: Network, axes: tuple[int, ...]) -> Network:
         for chosen in combinations(axes, count)
     ]
 
-    def averaged(image: Tensor) -> Tensor:
-        total = network(image).float()
+    def averaged(image: Any) -> Any:
+        arrays = arrays_of(image)
+        total = arrays.single(network(image))
         for turn in turns[1:]:
-            total = total + network(image.flip(turn)).float().flip(turn)
+            found = arrays.single(network(arrays.flip(image, turn)))
+            total = total + arrays.flip(found, turn)
         return total / len(turns)
 
     return averaged

@@ -12,11 +12,11 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from medseg.inference.volumes.arrays import arrays_of
 from medseg.inference.volumes.sliding import Box
 
 
@@ -50,27 +50,28 @@ class Linear:
             return start, stop
         return int(self._taps[start].min()), int(self._taps[stop - 1].max()) + 1
 
-    def stretch(self, values: Tensor, axis: int, start: int, stop: int) -> Tensor:
-        """The outputs ``start`` to ``stop`` from their inputs, those of :meth:`reach`."""
+    def stretch(self, values: Any, axis: int, start: int, stop: int) -> Any:
+        """The outputs ``start`` to ``stop`` from their inputs, those of :meth:`reach`, tensors or
+        NumPy arrays."""
         if self.length == self.wanted:
             return values
-        taps = torch.from_numpy(self._taps[start:stop] - self.reach(start, stop)[0])
+        arrays = arrays_of(values)
+        taps = self._taps[start:stop] - self.reach(start, stop)[0]
         shape = [-1 if each == axis else 1 for each in range(values.ndim)]
-        weights = torch.from_numpy(self._weights[start:stop]).to(values.device)
-        total: Tensor | None = None
+        total: Any = None
         # Products and sums apart: fused, they would round differently in different places.
-        for tap, weight in zip(taps.to(values.device).T, weights.T, strict=True):
-            part = values.index_select(axis, tap).mul_(weight.reshape(shape))
-            total = part if total is None else total.add_(part)
-        assert total is not None
+        for tap, weight in zip(taps.T, self._weights[start:stop].T, strict=True):
+            part = arrays.take(values, np.ascontiguousarray(tap), axis)
+            part *= arrays.of(weight).reshape(shape)
+            total = _sum(total, part)
         return total
 
-    def stream(self, planes: Iterator[Tensor]) -> Iterator[Tensor]:
+    def stream(self, planes: Iterator[Any]) -> Iterator[Any]:
         """Output planes from all input planes, both in order."""
         if self.length == self.wanted:
             yield from planes
             return
-        held: deque[Tensor] = deque()
+        held: deque[Any] = deque()
         first = 0
         for index in range(self.wanted):
             low, high = self.reach(index, index + 1)
@@ -79,12 +80,18 @@ class Linear:
             while first < low:
                 held.popleft()
                 first += 1
-            total: Tensor | None = None
+            total: Any = None
             for tap, weight in zip(self._taps[index], self._weights[index], strict=True):
-                part = held[tap - first] * float(weight)
-                total = part if total is None else total.add_(part)
-            assert total is not None
+                total = _sum(total, held[tap - first] * float(weight))
             yield total
+
+
+def _sum(total: Any, part: Any) -> Any:
+    """``part`` added to ``total``, in place; None is nothing."""
+    if total is None:
+        return part
+    total += part
+    return total
 
 
 class Regrid:
@@ -103,7 +110,7 @@ class Regrid:
         """The part of each slice of logits that the part ``box`` of output slices comes from."""
         return Box(self.axes[1].reach(*box.rows), self.axes[2].reach(*box.columns))
 
-    def stream(self, planes: Iterator[Tensor], box: Box) -> Iterator[Tensor]:
+    def stream(self, planes: Iterator[Any], box: Box) -> Iterator[Any]:
         """``(K, h, w)`` output slices of ``box`` from all slices of logits of its
         :meth:`reach`."""
         for plane in self.axes[0].stream(planes):
