@@ -9,6 +9,7 @@ from medseg.data.case import IGNORE
 from medseg.errors import RecipeError
 from medseg.methods.gms import GenerativeSegmentation
 from medseg.methods.method import Batch, TrainingData
+from medseg.networks.generative.autoencoders import Autoencoder
 from medseg.networks.generative.gms import GMS
 from medseg.recipe import parse_recipe
 
@@ -182,6 +183,63 @@ def test_both_losses_fall() -> None:
                 seen.append(loss.item())
     assert seen[19] < 0.8 * seen[0]
     assert seen[-1] < 0.8 * seen[20]
+
+
+class Quadrants(Autoencoder):
+    """A code that loses nothing of pictures of grey squares of four pixels."""
+
+    def encode(self, picture: Tensor) -> tuple[Tensor, Tensor]:
+        squares = F.avg_pool2d(picture.mean(1, keepdim=True), 4)
+        code = F.pixel_unshuffle(squares, 2)
+        return code, torch.full_like(code, 0.05)
+
+    def decode(self, code: Tensor) -> Tensor:
+        squares = F.pixel_shuffle(code, 2)
+        return F.interpolate(squares, scale_factor=4).expand(-1, 3, -1, -1)
+
+
+def blobs(count: int) -> Batch:
+    """Brighter blobs of squares of four pixels, in images of any brightness."""
+    seeds = F.avg_pool2d(torch.randn(count, 1, 12, 12), 5, stride=1)
+    mask = (F.interpolate(seeds, scale_factor=4) > 0.1).float()
+    image = mask + 3 * torch.rand(count, 1, 1, 1) - 2 + 0.2 * torch.randn(count, 1, 32, 32)
+    return {"image": image.expand(-1, 3, -1, -1), "mask": mask[:, 0].byte(), "case_id": ()}
+
+
+def dice(found: Tensor, mask: Tensor) -> float:
+    both = (found & (mask > 0)).sum((1, 2))
+    return float((2 * both / (found.sum((1, 2)) + mask.sum((1, 2)))).mean())
+
+
+def test_the_true_masks_code_is_decoded_to_the_mask() -> None:
+    method, batch = make_method(), blobs(8)
+    method.model.autoencoder = Quadrants()
+    code, _ = method.model.encode(method.mask_pictures(batch["mask"])[:, 0])
+    assert torch.equal(method.model.decode(code)[:, 0] > 0, batch["mask"] > 0)
+
+
+def test_the_mapping_is_better_than_the_images_own_code_and_than_that_of_the_nearest_image() -> (
+    None
+):
+    method = make_method(jitter=0.5)
+    model = method.model
+    model.autoencoder = Quadrants()
+    known, unseen = blobs(64), blobs(32)
+    optimizer = torch.optim.AdamW(model.mapping.parameters(), lr=1e-2)
+    method.phase, method.step = "main", method.steps
+    for step in range(100):
+        part = slice(step % 8 * 8, step % 8 * 8 + 8)
+        batch: Batch = {"image": known["image"][part], "mask": known["mask"][part], "case_id": ()}
+        optimizer.zero_grad()
+        torch.stack(list(method(batch).values())).sum().backward()
+        optimizer.step()
+    with torch.no_grad():
+        old, new = (model.encode(model.picture(each["image"]))[0] for each in (known, unseen))
+        nearest = torch.cdist(new.flatten(1), old.flatten(1)).argmin(1)
+        mapped = dice(model(unseen["image"])[:, 0] > 0, unseen["mask"])
+        decoded = dice(model.decode(new)[:, 0] > 0, unseen["mask"])
+        alike = dice(known["mask"][nearest] > 0, unseen["mask"])
+    assert mapped > max(decoded, alike) + 0.1
 
 
 def test_another_network_is_an_error_that_says_which_to_use() -> None:
