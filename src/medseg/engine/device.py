@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal, cast, get_args
@@ -69,22 +68,31 @@ def keep_freed_memory() -> None:
     Activations are freed and taken again at every step; giving each back costs a page fault per
     4 KiB on the next step, a quarter of a training step on a CPU. Does nothing outside glibc.
     """
-    if not sys.platform.startswith("linux"):
-        return
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        trim_threshold, mmap_threshold = -1, -3
-        libc.mallopt(mmap_threshold, ctypes.c_int(2**31 - 1))
-        libc.mallopt(trim_threshold, ctypes.c_int(2**31 - 1))
-    except (OSError, AttributeError):
-        return
+    _keep_freed_blocks_below(2**31 - 1)
+
+
+def return_memory_when_freed() -> None:
+    """Ask the C library to return large blocks to the system as soon as they are freed.
+
+    Left to itself it raises the size from which it does so, up to 32 MB, with each large block that
+    is freed, and what it keeps below that differs from run to run. Does nothing outside glibc.
+    """
+    _keep_freed_blocks_below(2**20)
+    return_freed_memory()
 
 
 def return_freed_memory() -> None:
-    """Give back what :func:`keep_freed_memory` has kept, after decoding and after training."""
-    if sys.platform.startswith("linux"):
-        with suppress(OSError, AttributeError):
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
+    """Give back what the C library has kept of freed blocks, after decoding and after training."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def _keep_freed_blocks_below(size: int) -> None:
+    trim_threshold, mmap_threshold = -1, -3
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(mmap_threshold, ctypes.c_int(size))
+        libc.mallopt(trim_threshold, ctypes.c_int(size))
 
 
 @contextmanager
