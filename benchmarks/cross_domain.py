@@ -3,9 +3,10 @@
     python benchmarks/cross_domain.py results/twenty-64px docs/images/cross-domain.png \
         cvc_clinicdb=../shared/data/kvasir_seg monuseg=../shared/data/dsb2018
 
-Each TRAINED=FOLDER was scored before by `many_tasks.py --unseen`. A row is a case: those at the
-upper quartile, the median and the lower quartile of the first system's Dice, so that nobody chose
-them. Solid outlines: prediction; dashed: truth. Only name folders whose images may be shown.
+Each TRAINED=FOLDER, with one foreground class, was scored before by `many_tasks.py --unseen`. A
+row is a case: those at the upper quartile, the median and the lower quartile of the first system's
+Dice, so that nobody chose them. Solid outlines: prediction; dashed: truth. Only name folders whose
+images may be shown.
 """
 
 from __future__ import annotations

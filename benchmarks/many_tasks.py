@@ -150,7 +150,9 @@ def over_tasks(results: Results, out: Path) -> dict[str, Any]:
             ),
             "epochs": {system: found[0].epochs for system, found in cells.items()},
             "dice": {
-                system: as_interval(results.score(system, task).mean) for system in results.systems
+                system: as_interval(score.mean)
+                for system in results.systems
+                if (score := results.score(system, task)) is not None
             },
         }
     means = np.array([values.mean(axis=0) for values, _ in of_tasks])  # (tasks, systems)
@@ -203,8 +205,9 @@ def score_unseen(results: Results, out: Path, trained: str, folder: Path) -> dic
     return {
         "trained_on": trained,
         "scored_on": folder.name,
-        "dice": {each.name: as_interval(each.mean) for each in said.scores},
-        "comparison": json.loads(said.to_json()),
+        "cases": said.cases,
+        "dice": {each.name: as_interval(each.mean) for each in said.systems},
+        "pairs": json.loads(said.to_json())["pairs"],
     }
 
 
