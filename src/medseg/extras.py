@@ -23,6 +23,7 @@ MODULES = {
     "safetensors": ("safetensors", "train"),
     "scipy": ("SciPy", "train"),
     "torch": ("PyTorch", "train"),
+    "transformers": ("transformers", "hf"),
     "uvicorn": ("uvicorn", "runtime"),
 }
 

@@ -165,9 +165,11 @@ def evaluate(
         return replace(evaluation, note=_doubts(truth, evaluation))
     named, predictions = predictions, zoo.find(predictions) or predictions
     chosen = choose_cases(truth, predictions, part, layout=layout)
+    for attribute in attributes:
+        check_attribute(chosen.cases, attribute, truth)
     with ExitStack() as scratch:
         folder = Path(masks or scratch.enter_context(tempfile.TemporaryDirectory()))
-        if read_manifest(find_bundle(predictions)).prompts:
+        if read_manifest(find_bundle(predictions)).must_be_pointed:
             raise prompts_refused(predictions)
         model = load(predictions, device=device, system=system)
         predict_images(

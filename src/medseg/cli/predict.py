@@ -59,6 +59,13 @@ def predict(
             "wanted, red beside it."
         ),
     ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            help="What is wanted, in words, e.g. 'a polyp'; for models that take text. They are "
+            "otherwise asked for what they were trained on."
+        ),
+    ] = None,
     depth: Depth = None,
     max_ram: MaxRam = None,
     layout: Layout = "auto",
@@ -92,6 +99,8 @@ def predict(
         medseg predict runs/organs scan.nii.gz -o masks --max-ram 4GB
 
         medseg predict runs/clicks scan.png -o masks --box 30,20,90,75 --point 60,50 --point 35,70,-
+
+        medseg predict runs/words photos/ -o masks --text "a small polyp"
     """
     from typing import cast
 
@@ -104,7 +113,7 @@ def predict(
     from medseg.inference.predictor import Engine, load
 
     limit = as_bytes(max_ram)
-    prompts = _prompts(point or [], box or [], scribble or [])
+    prompts = _prompts(point or [], box or [], scribble or [], text)
     loaded = load(
         model,
         device=device,
@@ -136,11 +145,19 @@ def predict(
         raise typer.Exit(1)
 
 
-def _prompts(points: list[str], boxes: list[str], scribbles: list[Path]) -> Prompts:
+def _prompts(
+    points: list[str], boxes: list[str], scribbles: list[Path], text: str | None
+) -> Prompts:
     from medseg.data.prompts import Prompts, parse_box, parse_point, read_scribbles
-    from medseg.errors import DataError
+    from medseg.errors import DataError, MedsegError
 
-    prompts = Prompts(points=tuple(map(parse_point, points)), boxes=tuple(map(parse_box, boxes)))
+    if text is not None and not text.strip():
+        raise MedsegError("--text", "it says nothing", "Say what is wanted, or leave it out")
+    prompts = Prompts(
+        points=tuple(map(parse_point, points)),
+        boxes=tuple(map(parse_box, boxes)),
+        text=(text or "").strip(),
+    )
     for path in scribbles:
         drawn = read_scribbles(path)
         before = prompts.scribbles
@@ -153,20 +170,23 @@ def _prompts(points: list[str], boxes: list[str], scribbles: list[Path]) -> Prom
 
 
 def _pointed(model: Predictor, prompts: Prompts, inputs: list[str], layout: str) -> Predictor:
-    """The model, pointed at something in the one image of ``inputs``.
+    """The model, asked in words, or pointed at something in the one image of ``inputs``.
 
     Raises:
-        MedsegError: there are several images, or it takes no such prompts.
+        MedsegError: it is pointed into several images, or takes no such prompts.
     """
     from medseg.errors import MedsegError, ModelError, plural
     from medseg.inference.files import find_inputs
     from medseg.inference.promptable import PromptableModel
+    from medseg.inference.text import TextModel
 
-    if not isinstance(model, PromptableModel):
+    if not isinstance(model, PromptableModel | TextModel):
         raise ModelError(
             model.manifest.system, "it takes no prompts: it segments all that it knows",
-            "Leave --point, --box and --scribble out",
+            "Leave --point, --box, --scribble and --text out",
         )  # fmt: skip
+    if prompts.kinds == ("text",):
+        return model.pointed(prompts)
     found = find_inputs(inputs, layout=layout, channels=model.manifest.preprocessing.channels)
     if len(found) > 1:
         raise MedsegError(

@@ -136,7 +136,7 @@ def train(
     from medseg.inference.bundle import read_manifest
     from medseg.report.run import write_interactions, write_run_report
 
-    if read_manifest(run.bundle).prompts:
+    if read_manifest(run.bundle).must_be_pointed:
         figure, found = write_interactions(run.folder, data, device=device)
         _say_interactions(run, data, figure, found)
         return

@@ -41,7 +41,9 @@ from medseg.inference.bundle import (
     write_bundle,
 )
 from medseg.inference.network import Model
+from medseg.inference.volumes.model import VolumeModel
 from medseg.metrics.probability import Tally
+from medseg.networks.language.text_network import Asked, TextNetwork
 from medseg.report.card import model_card
 from medseg.report.overlay import class_colour
 
@@ -96,6 +98,7 @@ def write_model(
     device: torch.device,
     console: Console,
     volumes: tuple[VolumeInput, VolumeFeed] | None = None,
+    sentences: tuple[str, ...] = (),
 ) -> None:
     """Write the bundle of a finished run.
 
@@ -108,8 +111,12 @@ def write_model(
         device: where to compute the validation part once more.
         console: for progress.
         volumes: of a network of volumes, how they become its input, and what validates it.
+        sentences: of a network of words, by which it is asked for each foreground class.
     """
     recipe, options = run.recipe, dict(run.recipe.network)
+    asked: nn.Module = network
+    if isinstance(network, TextNetwork):
+        options, asked = network.portable(options), Asked(network, sentences)
     if options.get("side_heads"):
         # They have done their work in training.
         network.drop_side_heads()  # type: ignore[operator]
@@ -119,7 +126,7 @@ def write_model(
         {k: v.clone(memory_format=torch.contiguous_format) for k, v in network.state_dict().items()}
     )
     prompts = tuple(getattr(network, "prompts", ()))
-    labels = pointed_at(material.labels) if prompts else material.labels
+    labels = pointed_at(material.labels) if prompts and not sentences else material.labels
     manifest = Manifest(
         system=recipe.system,
         network=json.loads(json.dumps(options)),
@@ -132,6 +139,7 @@ def write_model(
         ignore=labels.ignore,
         regions=tuple(StoredRegion(name=x.name, classes=x.classes) for x in labels.regions),
         prompts=prompts,
+        sentences=sentences,
         volume=None if volumes is None else volumes[0],
         preprocessing=Preprocessing(
             image_size=recipe.data.pixels if volumes is None else max(volumes[0].patch),
@@ -150,7 +158,7 @@ def write_model(
         parameters=sum(p.numel() for p in network.parameters()),
         weights_sha256=hashlib.sha256(weights).hexdigest(),
     )
-    if prompts:
+    if manifest.must_be_pointed:
         # Neither calibration nor golden cases: what it answers depends on the prompts.
         write_bundle(run.bundle, manifest, weights, card=model_card(manifest, epochs=run.epochs))
         return
@@ -160,15 +168,23 @@ def write_model(
         temperature = fit_temperature(sample)
         scores = {**manifest.scores, **_calibration(sample, temperature)}
         manifest = manifest.model_copy(update={"temperature": temperature, "scores": scores})
-        write_bundle(run.bundle, manifest, weights, card=model_card(manifest, epochs=run.epochs))
+        golden = choose_golden_volumes(
+            VolumeModel(manifest, network, device="cpu"),
+            _candidate_volumes(material),
+            volumes[1].cache,
+            recipe.predict.golden,
+        )
+        manifest = manifest.model_copy(update={"golden": stored_golden(golden)})
+        card = model_card(manifest, epochs=run.epochs)
+        write_bundle(run.bundle, manifest, weights, card=card, golden=golden)
         return
     assert isinstance(cache, CaseCache)
-    sample = take_sample(Model(manifest, network, device=str(device)), cache, rows.val, console)
+    sample = take_sample(Model(manifest, asked, device=str(device)), cache, rows.val, console)
     temperature = fit_temperature(sample)
     scores = {**manifest.scores, **_calibration(sample, temperature)}
     manifest = manifest.model_copy(update={"temperature": temperature, "scores": scores})
     golden = choose_golden(
-        Model(manifest, network, device="cpu"), _candidates(material), recipe.predict.golden
+        Model(manifest, asked, device="cpu"), _candidates(material), recipe.predict.golden
     )
     manifest = manifest.model_copy(update={"golden": stored_golden(golden)})
     card = model_card(manifest, epochs=run.epochs)

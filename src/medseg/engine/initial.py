@@ -226,7 +226,9 @@ def carry_over(
         ModelError: less than a hundredth fits.
     """
     before = tuple(label.name for label in origin.manifest.labels)
-    others = origin.manifest.num_classes != num_classes or (num_classes > 1 and before != classes)
+    # What is pointed at is one structure, whatever the classes it was shown.
+    known = 1 if origin.manifest.prompts else origin.manifest.num_classes
+    others = known != num_classes or (num_classes > 1 and before != classes)
     heads = _heads(network, system, options, in_channels, num_classes) if others else frozenset()
     channels = origin.manifest.preprocessing.channels
     state = network.state_dict()
@@ -237,7 +239,8 @@ def carry_over(
         if theirs is None or name in heads:
             fresh.append(name)
             continue
-        if theirs.shape == ours.shape:
+        # What a module stores besides tensors, a vocabulary say, is of any length.
+        if theirs.shape == ours.shape or name.endswith("._extra_state"):
             whole.append(name)
         elif _differs_by_channels(theirs, ours, channels, in_channels):
             theirs = with_channels(theirs, in_channels)

@@ -499,6 +499,7 @@ def _feed(
     if isinstance(method, Interactive):
         feed_of = partial(PromptFeed, rounds=method.rounds)
     if isinstance(method, TextDriven):
+        assert sentences is not None
         feed_of = partial(TextFeed, sentences=sentences, absent=method.absent)
     return feed_of(
         recipe,

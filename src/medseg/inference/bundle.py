@@ -186,6 +186,9 @@ class Manifest(BaseModel):
     """Of a model of volumes; None for one of pictures."""
     prompts: tuple[Kind, ...] = ()
     """Kinds of prompts that say what to segment; without any, it segments all that it knows."""
+    sentences: tuple[str, ...] = ()
+    """Of a model of words: by which it is asked for each foreground class where no others are
+    given."""
     temperature: float = Field(default=1.0, ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE)
     """Logits are divided by it, so that probabilities are calibrated on the validation part."""
     threshold: float = Field(default=0.5, gt=0, lt=1)
@@ -211,6 +214,16 @@ class Manifest(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _every_structure_has_a_sentence(self) -> Self:
+        if self.sentences and ("text" not in self.prompts or self.volume is not None):
+            raise ValueError("sentences are for models of pictures that take text")
+        if self.sentences and len(self.sentences) != len(self.labels) - 1:
+            raise ValueError(
+                f"{len(self.sentences)} sentences do not fit {len(self.labels)} labels"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _every_channel_of_volumes_is_normalised(self) -> Self:
         if self.volume is not None and len(self.volume.intensity) != self.preprocessing.channels:
             raise ValueError(f"intensity must hold {self.preprocessing.channels} channels")
@@ -232,6 +245,11 @@ class Manifest(BaseModel):
     def picture_slices(self) -> str | None:
         """Which pictures are slices of volumes (``data.slices``)."""
         return _UsedRecipe.model_validate(self.recipe).data.slices
+
+    @property
+    def must_be_pointed(self) -> bool:
+        """Whether it segments nothing before it is pointed at something."""
+        return bool(self.prompts) and not self.sentences
 
     @property
     def label_map(self) -> LabelMap:

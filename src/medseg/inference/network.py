@@ -156,7 +156,7 @@ def load_network(
     )
     if not isinstance(model, Model):
         raise volumes_refused(path)
-    if model.manifest.prompts:
+    if model.manifest.must_be_pointed:
         raise prompts_refused(path)
     return model
 
@@ -202,6 +202,10 @@ def load_model(
     network = _restore(source, bundle, system)
     if manifest.volume is not None:
         return VolumeModel(manifest, network, device=device, precision=precision)
+    if manifest.sentences:
+        from medseg.inference.text import text_model_of
+
+        return text_model_of(manifest, network, device=device, precision=precision)
     return _model_of(manifest)(manifest, network, device=device, precision=precision)
 
 
@@ -218,7 +222,7 @@ def _restore(source: Path, bundle: Bundle, system: str | None) -> nn.Module:
             network = create_model(
                 name,
                 in_channels=manifest.preprocessing.channels,
-                num_classes=manifest.num_classes,
+                num_classes=1 if manifest.prompts else manifest.num_classes,
                 **network_options(name, manifest.network),
             )
         network.load_state_dict(weights)

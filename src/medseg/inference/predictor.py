@@ -99,7 +99,7 @@ class Predictor(ABC):
         Raises:
             ModelError: the model has to be pointed at something first.
         """
-        if self.manifest.prompts:
+        if self.manifest.must_be_pointed:
             raise ModelError(
                 self.manifest.system,
                 f"it is pointed at what it segments, and {self.engine} cannot point",

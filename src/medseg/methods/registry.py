@@ -61,13 +61,13 @@ def check_match(network: nn.Module, recipe: Recipe) -> None:
     Raises:
         RecipeError: it does not.
     """
-    pointed = bool(getattr(network, "prompts", ()))
-    if pointed == method_class(recipe.method).prompted:
+    prompts: tuple[str, ...] = getattr(network, "prompts", ())
+    if bool(prompts) == method_class(recipe.method).prompted:
         return
-    if pointed:
+    if prompts:
         raise RecipeError(
             f"method {recipe.method}", f"{recipe.system} is pointed at what it segments",
-            "Use --set method=interactive",
+            f"Use --set method={'text-driven' if prompts == ('text',) else 'interactive'}",
         )  # fmt: skip
     raise RecipeError(
         f"method {recipe.method}", f"{recipe.system} takes no prompts",

@@ -130,7 +130,10 @@ def _identity(manifest: Manifest) -> Iterable[str]:
         )
     else:
         yield f"Input: {plural(settings.channels, 'channel')}, {_of_volumes(manifest.volume)}"
-    if manifest.prompts:
+    if manifest.sentences:
+        said = "; ".join(f"“{_word(each)}”" for each in manifest.sentences)
+        yield f"Segments what words say; where none are given it is asked for: {said}"
+    elif manifest.prompts:
         yield f"Pointed at what it segments, one structure an answer: {in_words(manifest.prompts)}"
     yield f"After the network: {after_the_network(manifest)}"
     yield f"Licence of the model: {_word(manifest.licence) if manifest.licence else 'not stated'}"
@@ -215,13 +218,13 @@ def _protocol(manifest: Manifest, epochs: int | None) -> Iterable[str]:
 
 def _scores(manifest: Manifest, test: Mapping[str, Any] | None) -> Iterable[str]:
     if "val_dice" in manifest.scores:
-        clicks = " (the mean over the first clicks)" if manifest.prompts else ""
+        clicks = " (the mean over the first clicks)" if manifest.must_be_pointed else ""
         yield (
             f"Validation Dice at the network's size{clicks}: {manifest.scores['val_dice']:.4f}. "
             "These cases chose the epoch, so it is a little too good."
         )
     if test is None:
-        yield NOT_COUNTED if manifest.prompts else NOT_SCORED
+        yield NOT_COUNTED if manifest.must_be_pointed else NOT_SCORED
         return
     confidence = test["confidence"]
     summary = test["summary"]

@@ -63,7 +63,7 @@ def load_models(paths: Sequence[Path], *, threads: int) -> dict[str, Served]:
         model: Predictor = load_onnx(file, threads=threads) if graph else load(file)
         if model.manifest.volume is not None:
             raise volumes_refused(path)
-        if model.manifest.prompts:
+        if model.manifest.must_be_pointed:
             raise prompts_refused(path)
         size, channels = _WARM_UP, model.manifest.preprocessing.channels
         model.predict(np.zeros((size, size, channels), np.uint8))

@@ -1,0 +1,1 @@
+"""Networks that segment what words say: one file, one architecture."""
