@@ -14,6 +14,7 @@ from typing import Literal
 
 from medseg import zoo
 from medseg.data.case import Case, Split
+from medseg.data.groups import check_attribute
 from medseg.data.layouts import is_dataset, open_dataset
 from medseg.data.registry import described
 from medseg.data.registry import find as find_registered
@@ -80,6 +81,7 @@ def evaluate(
     convention: str = "default",
     seed: int = 0,
     instances: bool = False,
+    attributes: Sequence[str] = (),
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -110,6 +112,8 @@ def evaluate(
         seed: of the bootstrap.
         instances: masks number their objects (0 is background), and metrics of objects go by
             these numbers; see :func:`medseg.metrics.folders.evaluate_folders`.
+        attributes: columns of ``truth`` whose groups are compared, besides ``group`` and
+            ``group:NAME``; on the data of a model also that of its recipe.
         workers: processes that read and score masks; by default one for each core where there
             are many masks.
         progress: called with (done, total).
@@ -159,6 +163,7 @@ def evaluate(
             convention=rules,
             seed=seed,
             instances=instances,
+            attributes=attributes,
             workers=workers,
             progress=progress,
         )
@@ -189,6 +194,8 @@ def evaluate(
         snap = recipe.get("snap_masks", "auto")
         if group_pattern is None and chosen.own:
             group_pattern = recipe.get("group_pattern")
+        if chosen.own and (attribute := recipe.get("attribute")) is not None:
+            attributes = [*attributes, attribute]
         try:
             evaluation = evaluate_folders(
                 truth,
@@ -206,6 +213,7 @@ def evaluate(
                 seed=seed,
                 instances=instances,
                 slices=model.manifest.picture_slices,
+                attributes=attributes,
                 workers=workers,
             )
         except DataError as error:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from commands import left_in, medseg, parts_of
@@ -359,3 +360,47 @@ def test_a_model_of_other_classes_is_named_and_not_the_place_of_its_masks(tmp_pa
     ran = medseg("evaluate", data, model)
     assert ran.code == 2
     assert f"{model}: the predictions have the classes background, liver, vein" in ran.message
+
+
+def with_manifest(folder: Path, column: str) -> tuple[Path, Path]:
+    """Squares of two groups, and masks of which those of the second are empty."""
+    data = squares(folder / "data", 6)
+    lines = [f"images/{i:03}.png,masks/{i:03}.png,{'fm'[i % 2]}" for i in range(6)]
+    (data / "manifest.csv").write_text("\n".join([f"image,mask,{column}", *lines]) + "\n")
+    given = shutil.copytree(data / "masks", folder / "given")
+    for i in (1, 3, 5):
+        save(given / f"{i:03}.png", np.zeros((24, 24), np.uint8))
+    return data, given
+
+
+def test_groups_that_the_manifest_names_are_compared_in_every_report(tmp_path: Path) -> None:
+    data, given = with_manifest(tmp_path, "group:sex")
+    reports = [tmp_path / f"report.{suffix}" for suffix in ("json", "csv", "html")]
+    ran = medseg("evaluate", data, given, *(x for path in reports for x in ("-o", path)))
+    assert ran.code == 0
+    assert "worst m, 1.000 below f" in ran.out
+    assert "equity-scaled Dice 0.250" in ran.out
+    assert scores(reports[0])["equity"][0]["worst"] == "m"
+    rows = list(csv.DictReader(reports[1].read_text(encoding="utf-8").splitlines()))
+    assert [row["group:sex"] for row in rows] == ["f", "m"] * 3
+    assert "By sex" in reports[2].read_text(encoding="utf-8")
+
+
+def test_groups_of_any_column_are_compared_on_request(tmp_path: Path) -> None:
+    data, given = with_manifest(tmp_path, "sex")
+    assert "worst" not in medseg("evaluate", data, given).out
+    assert "worst m" in medseg("evaluate", data, given, "--attribute", "sex").out
+    ran = medseg("evaluate", data, given, "--attribute", "age")
+    assert ran.code == 2
+    assert "no column 'group:age' or 'age'" in ran.message
+
+
+def test_tables_with_groups_can_be_compared(tmp_path: Path) -> None:
+    data, given = with_manifest(tmp_path, "group:sex")
+    tables = [tmp_path / f"{name}.csv" for name in ("first", "second")]
+    for table, masks_ in zip(tables, (given, data / "masks"), strict=True):
+        medseg("evaluate", data, masks_, "-o", table)
+    ran = medseg("compare", *tables)
+    assert ran.code == 0
+    refused = medseg("compare", *tables, "--metric", "group:sex")
+    assert "it has no metric 'group:sex'" in refused.message

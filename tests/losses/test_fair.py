@@ -11,7 +11,7 @@ from torch import Tensor
 from losses.samples import sample
 from medseg.data.case import IGNORE
 from medseg.data.groups import UNKNOWN
-from medseg.losses.fair import fair_error_bound_loss
+from medseg.losses.fair import fair_error_bound_loss, group_error_loss
 from medseg.losses.masked import two_logits
 
 BEST = math.tanh(1)
@@ -179,3 +179,50 @@ def test_a_volume_counts_like_an_image_of_the_same_pixels() -> None:
     group = torch.tensor([0, 1, 1])
     flat = fair_error_bound_loss(logits.flatten(3), mask.flatten(2), group)
     assert float(fair_error_bound_loss(logits, mask, group)) == pytest.approx(float(flat))
+
+
+@given(seed=st.integers(0, 1000), gamma=st.floats(0.1, 3))
+@settings(max_examples=15, deadline=None)
+def test_the_mean_of_the_groups_losses_weighs_the_largest_most(seed: int, gamma: float) -> None:
+    logits, mask = sample(seed, 3, batch=4)
+    group = torch.tensor([0, 1, 1, 1])
+    p = logits.softmax(1)
+    losses = torch.stack([dice_of(p[group == g], mask[group == g]) for g in (0, 1)])
+    weight = torch.tanh((losses / losses.max()) ** gamma)
+    assert weight.argmax() == losses.argmax()
+    found = group_error_loss(logits, mask, group, gamma=gamma)
+    assert float(found) == pytest.approx(float((weight * losses).sum() / weight.sum()))
+
+
+def test_without_scaling_each_group_counts_once_whatever_its_size() -> None:
+    logits, mask = sample(0, 3, batch=4)
+    p = logits.softmax(1)
+    halves = dice_of(p[:1], mask[:1]) + dice_of(p[1:], mask[1:])
+    found = group_error_loss(logits, mask, torch.tensor([0, 1, 1, 1]), gamma=0.0)
+    assert float(found) == pytest.approx(float(halves) / 2)
+
+
+@pytest.mark.parametrize("known", [0, UNKNOWN])
+def test_the_mean_over_one_group_is_its_dice_loss(known: int) -> None:
+    logits, mask = sample(0, 1)
+    found = group_error_loss(logits, mask, torch.full((3,), known))
+    assert float(found) == pytest.approx(float(dice_of(two_logits(logits).softmax(1), mask)))
+
+
+def test_the_two_ways_of_scaling_pull_the_worst_group_in_opposite_directions() -> None:
+    _, mask = sample(0, 3, batch=4)
+    group = torch.tensor([0, 0, 1, 1])
+    truth = torch.nn.functional.one_hot(mask.long(), 3).movedim(-1, 1).double()
+    # The second group is further from the truth.
+    logits = truth * torch.tensor([2.0, 2.0, 0.5, 0.5]).view(4, 1, 1, 1)
+
+    def share(loss: object, gamma: float) -> float:
+        """Of the gradient, that of the worst group's images."""
+        image = logits.clone().requires_grad_()
+        assert callable(loss)
+        (pull,) = torch.autograd.grad(loss(image, mask, group, gamma=gamma), image)
+        each = pull.abs().sum((1, 2, 3))
+        return float(each[2:].sum() / each.sum())
+
+    assert share(fair_error_bound_loss, 3.0) < share(fair_error_bound_loss, 0.0)
+    assert share(group_error_loss, 3.0) > share(group_error_loss, 0.0)

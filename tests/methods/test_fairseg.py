@@ -6,7 +6,7 @@ from torch import nn
 
 from losses.samples import sample
 from medseg.errors import RecipeError
-from medseg.losses.fair import fair_error_bound_loss
+from medseg.losses.fair import fair_error_bound_loss, group_error_loss
 from medseg.losses.region import cross_entropy
 from medseg.methods.fairseg import FairSeg
 from medseg.methods.method import Batch, TrainingData
@@ -62,3 +62,12 @@ def test_side_outputs_are_refused() -> None:
     recipe = parse_recipe({"loss": {"deep_supervision": [0.5]}})
     with pytest.raises(RecipeError, match="no losses of side outputs"):
         FairSeg(nn.Identity(), recipe)
+
+
+def test_the_weights_may_be_those_of_the_losses_instead() -> None:
+    batch = make_batch([0, 1, 1])
+    found = FairSeg(nn.Identity(), RECIPE, scaled="losses", gamma=2.0)(batch)
+    fair = group_error_loss(batch["image"], batch["mask"], batch["group"], gamma=2.0)
+    assert float(found["fair_dice"]) == pytest.approx(0.5 * float(fair))
+    with pytest.raises(ValueError, match="as_released"):
+        FairSeg(nn.Identity(), RECIPE, scaled="losses", as_released=True)

@@ -360,3 +360,76 @@ def test_intervals_resample_patients_where_a_pattern_finds_them(tmp_path: Path) 
     assert None not in (alone.low, alone.high, found.low, found.high)
     assert found.mean == pytest.approx(alone.mean)
     assert found.high - found.low > alone.high - alone.low  # type: ignore[operator]
+
+
+def grouped(tmp_path: Path, rows: Mapping[str, str], column: str = "group:sex") -> Evaluation:
+    """Cases of which those of the group ``m`` are found by half."""
+    truth = {name: square() for name in rows}
+    write(tmp_path / "data" / "masks", truth)
+    write(tmp_path / "data" / "images", truth)
+    halves = {name: square(side=4 if group == "m" else 8) for name, group in rows.items()}
+    predictions = write(tmp_path / "predictions", halves)
+    lines = [f"images/{name}.png,masks/{name}.png,{group}" for name, group in rows.items()]
+    manifest = tmp_path / "data" / "manifest.csv"
+    manifest.write_text("\n".join([f"image,mask,{column}", *lines]) + "\n")
+    return evaluate_folders(tmp_path / "data", predictions)
+
+
+GROUPS = {"a": "f", "b": "m", "c": "f", "d": ""}
+
+
+def test_a_manifest_with_a_group_column_has_its_groups_compared(tmp_path: Path) -> None:
+    found = {each.metric: each for each in grouped(tmp_path, GROUPS).equity}
+    assert list(found) == ["dice", "iou"]
+    dice = found["dice"]
+    assert {name: mean.mean for name, mean in dice.groups.items()} == {"f": 1, "m": 0.4}
+    assert (dice.worst, dice.unknown, dice.overall) == ("m", 1, pytest.approx(0.8))
+    assert dice.equity_scaled == pytest.approx(0.8 / 1.6)
+
+
+def test_a_column_called_group_is_enough(tmp_path: Path) -> None:
+    assert grouped(tmp_path, GROUPS, "group").equity[0].attribute == "group"
+
+
+def test_other_columns_are_compared_only_when_asked_for(tmp_path: Path) -> None:
+    assert grouped(tmp_path, GROUPS, "sex").equity == ()
+    predictions = tmp_path / "predictions"
+    asked = evaluate_folders(tmp_path / "data", predictions, attributes=["sex"])
+    assert asked.equity[0].worst == "m"
+    with pytest.raises(DataError, match="Did you mean 'sex'"):
+        evaluate_folders(tmp_path / "data", predictions, attributes=["sax"])
+    with pytest.raises(DataError, match="tells no groups"):
+        evaluate_folders(tmp_path / "data" / "masks", predictions, attributes=["sex"])
+
+
+def test_a_single_group_is_kept_but_not_compared(tmp_path: Path) -> None:
+    evaluation = grouped(tmp_path, {"a": "f", "b": "f"})
+    assert evaluation.equity == ()
+    assert evaluation.groups == {"sex": {"images/a": "f", "images/b": "f"}}
+
+
+def test_json_and_csv_hold_the_groups(tmp_path: Path) -> None:
+    evaluation = grouped(tmp_path, GROUPS)
+    content = json.loads(evaluation.to_json())
+    assert content["equity"][0]["groups"]["m"]["mean"] == 0.4
+    assert [case["group:sex"] for case in content["cases"]] == ["f", "m", "f", None]
+    rows = list(csv.DictReader(io.StringIO(evaluation.to_csv())))
+    assert [row["group:sex"] for row in rows] == ["f", "m", "f", ""]
+
+
+def test_each_class_has_its_groups_compared(tmp_path: Path) -> None:
+    rows = [
+        row
+        for name, disc, cup in (("a", 1, 1), ("b", 1, 2))
+        for row in score_case(
+            np.array([[1, 2]], np.uint8), np.array([[disc, cup]], np.uint8), EYE, case=name
+        )
+    ]
+    evaluation = summarise(rows, EYE, groups={"sex": {"a": "f", "b": "m"}})
+    means = {
+        each.label: {name: mean.mean for name, mean in each.groups.items()}
+        for each in evaluation.equity
+        if each.metric == "dice"
+    }
+    assert means[None] == {"f": pytest.approx(1 / 3), "m": 1}
+    assert means["cup"] == {"f": 0, "m": 1}

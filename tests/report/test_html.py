@@ -196,3 +196,51 @@ def test_the_terminal_table_names_classes_and_failures_literally() -> None:
     shown = console.export_text()
     assert "disc" in shown
     assert f"{NASTY}: missing prediction" in shown
+
+
+def by_sex(cases: int, names: str = "fm") -> Evaluation:
+    rows = [
+        row
+        for number in range(cases)
+        for row in score_case(mask(), mask(number % len(names)), EYE, case=f"case {number:02}")
+    ]
+    groups = {row.case: names[int(row.case[-2:]) % len(names)] for row in rows}
+    return summarise(rows, EYE, groups={"sex": {**groups, "case 00": NASTY}})
+
+
+def test_groups_are_shown_with_the_worst_named_literally(tmp_path: Path) -> None:
+    evaluation = by_sex(24)
+    path = tmp_path / "report.html"
+    write_report(path, title="Eyes", evaluation=evaluation)
+    shown = " ".join(Page(path.read_text(encoding="utf-8")).shown.split())
+    assert "By sex" in shown
+    assert "m (worst)" in shown
+    assert f"fewer than 10 cases, whose mean says little: {NASTY}" in shown
+    assert "Equity-scaled score" in shown
+
+
+def terminal(evaluation: Evaluation) -> str:
+    screen = Console(file=io.StringIO(), width=200, color_system=None)
+    screen.print(render(evaluation))
+    assert isinstance(screen.file, io.StringIO)
+    return screen.file.getvalue()
+
+
+def test_the_terminal_shows_each_groups_cases_and_how_far_apart_groups_are() -> None:
+    evaluation = by_sex(24)
+    text = terminal(evaluation)
+    assert re.search(r"\bm +\S? +12 ", text)
+    (dice,) = (e for e in evaluation.equity if e.metric == "dice" and e.label is None)
+    assert f"worst m, {dice.gap:.3f} below" in text
+    assert f"equity-scaled Dice {dice.equity_scaled:.3f}" in text
+
+
+def test_of_many_groups_the_terminal_shows_the_worst() -> None:
+    text = terminal(by_sex(26, "abcdefghijklm"))
+    assert "... and 4 more" in text
+    assert re.search(r"\bm +\S? +2 ", text)
+
+
+def test_without_groups_nothing_is_said_of_them(text: str) -> None:
+    assert "Groups of patients" not in text
+    assert "equity" not in terminal(evaluation()).lower()

@@ -140,6 +140,14 @@ def evaluate(
     ] = None,
     device: Device = "auto",
     system: NetworkOf = None,
+    attribute: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Compare the groups of this column of TRUTH's manifest, e.g. sex. May be "
+            "repeated. Columns called `group` or `group:NAME` are compared anyway.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap intervals.")] = 0,
     workers: Annotated[
         int | None,
@@ -153,7 +161,8 @@ def evaluate(
 
     Prints overlaps and surface distances per class, each with its 95 % bootstrap interval. A case
     without a usable prediction is named and takes the worst score, never left out; the exit code
-    stays 0, because the evaluation itself succeeded.
+    stays 0, because the evaluation itself succeeded. Where the manifest tells groups of patients,
+    they are compared: each group's mean, the worst group, and equity-scaled Dice and IoU.
 
     **Examples**
 
@@ -166,6 +175,8 @@ def evaluate(
         medseg evaluate other_hospital runs/first -o elsewhere.html
 
         medseg evaluate numbered_nuclei predictions --instances
+
+        medseg evaluate data runs/first --attribute sex --attribute device
 
         medseg evaluate data runs/clicks --interactions 10 -o clicks.csv -o clicks.svg
     """
@@ -182,7 +193,7 @@ def evaluate(
     if interactions is not None:
         _refuse(
             metrics=metrics is not None, masks=masks is not None, tta=tta,
-            explain=explain is not None,
+            explain=explain is not None, attribute=bool(attribute),
             instances=instances, max_ram=max_ram is not None, workers=workers is not None,
             empty_policy=empty_policy is not Policy.ONE, convention=convention is not Whose.DEFAULT,
             tolerance=tolerance != 2.0,
@@ -234,6 +245,7 @@ def evaluate(
             convention=convention.value,
             seed=seed,
             instances=instances,
+            attributes=attribute or (),
             workers=workers,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )

@@ -43,7 +43,7 @@ def marked_attributes(cases: Iterable[Case]) -> tuple[str, ...]:
     """The attributes that the data name as such, sorted: ``NAME`` of each column ``group:NAME``,
     and ``group`` of a column ``group``."""
     columns = {column for case in cases for column in case.attributes}
-    return tuple(sorted({_attribute(column) for column in columns if is_group_column(column)}))
+    return tuple(sorted({attribute_of(column) for column in columns if is_group_column(column)}))
 
 
 def is_group_column(column: str) -> bool:
@@ -54,6 +54,11 @@ def is_group_column(column: str) -> bool:
 def column_of(attribute: str) -> str:
     """What the column of an attribute is called in tables of scores, and in a manifest."""
     return attribute if attribute == COLUMN else f"{PREFIX}{attribute}"
+
+
+def attribute_of(column: str) -> str:
+    """The attribute that a column tells: ``NAME`` of ``group:NAME``, of others their own name."""
+    return column.removeprefix(PREFIX) if is_group_column(column) else column
 
 
 def groups_by(cases: Iterable[Case], attribute: str) -> dict[str, str]:
@@ -82,14 +87,10 @@ def check_attribute(cases: Sequence[Case], attribute: str, where: object) -> Non
     Raises:
         DataError: no case has such a column.
     """
-    known = {_attribute(column) for case in cases for column in case.attributes}
+    known = {attribute_of(column) for case in cases for column in case.attributes}
     if attribute not in known:
         remedy = nearest(attribute, sorted(known)) if known else "Add such a column to its manifest"
         raise DataError(where, f"it has no column 'group:{attribute}' or '{attribute}'", remedy)
-
-
-def _attribute(column: str) -> str:
-    return column.removeprefix(PREFIX) if is_group_column(column) else column
 
 
 def _cell(case: Case, attribute: str) -> str:

@@ -11,6 +11,7 @@ from medseg.data.groups import UNKNOWN
 from medseg.losses.masked import two_logits
 
 _SMOOTH = 1e-5
+_LEAST = 1e-12
 
 
 def fair_error_bound_loss(
@@ -22,8 +23,8 @@ def fair_error_bound_loss(
     all classes, the background included, of probabilities that are first multiplied by a weight:
     ``tanh((min L / L_g)^gamma)``, where ``L_g`` is the plain loss of the sample's group in this
     batch and the minimum is over the groups that are in it. The group with the largest loss gets
-    the smallest weight, which shrinks its probabilities and so raises what is left to learn. No
-    gradient goes through the weights. Samples of unknown group get the weight of the best group,
+    the smallest weight, which raises its loss, but also makes its probabilities pull less: see
+    :func:`group_error_loss`. No gradient goes through the weights. Samples of unknown group get the weight of the best group,
     ``tanh(1)``, and have no say in the minimum.
 
     Args:
@@ -39,16 +40,10 @@ def fair_error_bound_loss(
     Source:
         Tian, Shi, Luo et al. 2023 (arXiv 2311.02189), section 4.
     """
-    known = (mask != IGNORE).unsqueeze(1)
-    p = two_logits(logits).softmax(1) * known
-    target = mask.masked_fill(~known[:, 0], 0).long()
-    t = F.one_hot(target, p.shape[1]).movedim(-1, 1).to(p.dtype) * known
-    pixels = tuple(range(2, p.ndim))
     # (B, K) each
-    overlap, predicted, true = ((x).sum(pixels) for x in (p * t, p.square(), t))
+    overlap, predicted, true = _sums(logits, mask)
     with torch.no_grad():
-        same = (group[:, None] == group[None, :]).to(p.dtype)
-        losses = _dice(same @ overlap, same @ predicted, same @ true).sum(1)
+        losses = _group_losses(group, overlap, predicted, true)
         ratio = (
             _ratio_to_best(losses, group) if released is None
             else _released_ratio(losses, group, released)
@@ -56,6 +51,51 @@ def fair_error_bound_loss(
         weight = ratio.pow(gamma).tanh()[:, None]
     totals = (weight * overlap, weight.square() * predicted, true)
     return _dice(*(each.sum(0) for each in totals)).mean()
+
+
+def group_error_loss(logits: Tensor, mask: Tensor, group: Tensor, *, gamma: float = 1.0) -> Tensor:
+    """Mean of the groups' Dice losses, of which the largest weighs most.
+
+    As :func:`fair_error_bound_loss` describes its aim, but with the weights on the losses: that of
+    a group is ``tanh((L_g / max L)^gamma)`` and multiplies ``L_g``, whatever the number of its
+    samples. There, a smaller weight on the probabilities of a group also shrinks their gradient.
+    No gradient goes through the weights. Samples of unknown group are one more group, with the
+    weight of the best.
+
+    Args:
+        logits: ``(B, K, *S)``, of images or volumes.
+        mask: ``(B, *S)`` class indices, 0 is background, ``IGNORE`` is not known.
+        group: ``(B,)`` integers, each sample's group; ``UNKNOWN`` where it is not known.
+        gamma: 0 weighs all groups alike, more widens the differences.
+    """
+    losses = _group_losses(group, *_sums(logits, mask))
+    with torch.no_grad():
+        known = group != UNKNOWN
+        found = losses.clamp_min(_LEAST)
+        worst = found.masked_fill(~known, -torch.inf).amax()
+        best = found.masked_fill(~known, torch.inf).amin()
+        ratio = torch.where(known, found / worst, best / worst)
+        weight = ratio.nan_to_num(1.0).pow(gamma).tanh()
+        # Each group counts once.
+        weight = weight / (group[:, None] == group[None, :]).sum(1)
+    return (weight * losses).sum() / weight.sum() / max(2, logits.shape[1])
+
+
+def _sums(logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums over the known pixels of each sample: of probability times truth, of squared
+    probability, and of the truth; ``(B, K)``, K counts the background."""
+    known = (mask != IGNORE).unsqueeze(1)
+    p = two_logits(logits).softmax(1) * known
+    target = mask.masked_fill(~known[:, 0], 0).long()
+    t = F.one_hot(target, p.shape[1]).movedim(-1, 1).to(p.dtype) * known
+    pixels = tuple(range(2, p.ndim))
+    return (p * t).sum(pixels), p.square().sum(pixels), t.sum(pixels)
+
+
+def _group_losses(group: Tensor, overlap: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
+    """``(B,)`` the Dice loss of each sample's group, summed over the classes."""
+    same = (group[:, None] == group[None, :]).to(overlap.dtype)
+    return _dice(same @ overlap, same @ predicted, same @ true).sum(1)
 
 
 def _dice(overlap: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
@@ -71,7 +111,7 @@ def _ratio_to_best(losses: Tensor, group: Tensor) -> Tensor:
     """
     known = group != UNKNOWN
     # Groups that are perfectly segmented are alike, too.
-    losses = losses.clamp_min(1e-12)
+    losses = losses.clamp_min(_LEAST)
     least = losses.masked_fill(~known, torch.inf).amin()
     return torch.where(known, least / losses, 1.0)
 

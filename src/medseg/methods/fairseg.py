@@ -8,10 +8,12 @@ worst in a batch counts most.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor, nn
 
 from medseg.errors import RecipeError
-from medseg.losses.fair import fair_error_bound_loss
+from medseg.losses.fair import fair_error_bound_loss, group_error_loss
 from medseg.losses.region import cross_entropy
 from medseg.methods.method import Batch, Method, TrainingData
 from medseg.recipe import Recipe
@@ -29,8 +31,10 @@ class FairSeg(Method):
         gamma: of the scaling; 0 treats all groups alike.
         fair_weight: of the scaled Dice loss; the cross-entropy has the rest of 1. 0.5 is the
             paper's for TransUNet, 0.8 for SAMed.
+        scaled: what the weights of groups multiply: ``probabilities``, as published, or
+            ``losses``, see :func:`group_error_loss`.
         as_released: treat groups that are not in a batch, and cases of unknown group, as the
-            authors' code does, see :func:`fair_error_bound_loss`.
+            authors' code does, see :func:`fair_error_bound_loss`; of probabilities only.
 
     Raises:
         RecipeError: side outputs are weighed, which have no such loss.
@@ -46,6 +50,7 @@ class FairSeg(Method):
         *,
         gamma: float = 1.0,
         fair_weight: float = 0.5,
+        scaled: Literal["probabilities", "losses"] = "probabilities",
         as_released: bool = False,
     ) -> None:
         super().__init__(network, recipe)
@@ -58,8 +63,11 @@ class FairSeg(Method):
                 "loss.deep_supervision", "method fairseg has no losses of side outputs",
                 "Use --set loss.deep_supervision=[]",
             )  # fmt: skip
+        if as_released and scaled == "losses":
+            raise ValueError("as_released scales probabilities, not losses")
         self.gamma = gamma
         self.fair_weight = fair_weight
+        self.scaled = scaled
         self.as_released = as_released
         self.released: int | None = None
 
@@ -69,9 +77,13 @@ class FairSeg(Method):
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         logits, mask = self.network(batch["image"]).float(), batch["mask"]
-        fair = fair_error_bound_loss(
-            logits, mask, batch["group"], gamma=self.gamma, released=self.released
-        )
+        group = batch["group"]
+        if self.scaled == "losses":
+            fair = group_error_loss(logits, mask, group, gamma=self.gamma)
+        else:
+            fair = fair_error_bound_loss(
+                logits, mask, group, gamma=self.gamma, released=self.released
+            )
         return {
             "cross_entropy": (1 - self.fair_weight) * cross_entropy(logits, mask),
             "fair_dice": self.fair_weight * fair,

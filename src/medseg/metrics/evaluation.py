@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medseg.data.case import LabelMap
+from medseg.data.groups import column_of
 from medseg.data.source import Source
 from medseg.errors import MedsegError
 from medseg.files import write_text
 from medseg.metrics import pairing
 from medseg.metrics.conventions import DEFAULT_CONVENTION, Convention
+from medseg.metrics.fairness import EQUITY_METRICS, Equity, equity
 from medseg.metrics.numbered import BY_COMPONENTS, Numbered
 from medseg.metrics.pair import DEFAULT_TOLERANCE
 from medseg.metrics.panel import DEFAULT_METRICS, EmptyPolicy
@@ -128,6 +130,9 @@ class Evaluation:
             none of its cases was.
         convention: by which the metrics were computed.
         numbered: whose masks number their objects.
+        groups: attribute to case id to group, where the truth tells them.
+        equity: of each attribute, of :data:`EQUITY_METRICS` as far as they were measured, of all
+            classes and, where there are several, of each: how equally good the groups are.
     """
 
     rows: tuple[CaseScore, ...]
@@ -150,6 +155,8 @@ class Evaluation:
     test_openings: int = 0
     convention: Convention = DEFAULT_CONVENTION
     numbered: Numbered = BY_COMPONENTS
+    groups: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    equity: tuple[Equity, ...] = ()
 
     def counts(self, label: str | None = None) -> Counts:
         """Count over all classes, or for the class named ``label``."""
@@ -186,6 +193,10 @@ class Evaluation:
             return array("d", self.case_means(metric).values())
         return array("d", [row.metrics[metric] for row in self.rows if row.label == label])
 
+    def _groups_of(self, case: str, unknown: str | None) -> dict[str, str | None]:
+        """The columns that tell a case's groups."""
+        return {column_of(name): of.get(case, unknown) for name, of in self.groups.items()}
+
     def to_json(self) -> str:
         """Everything but the sources as JSON; NaN is written as null."""
         return json.dumps(
@@ -219,8 +230,11 @@ class Evaluation:
                         for label, of_class in self.classes.items()
                     },
                 },
+                "equity": [asdict(each) for each in self.equity],
                 "extra_predictions": list(self.extra),
-                "cases": [_record(row, None) for row in self.rows],
+                "cases": [
+                    {**_record(row, None), **self._groups_of(row.case, None)} for row in self.rows
+                ],
             },
             indent=1,
             ensure_ascii=False,
@@ -231,10 +245,10 @@ class Evaluation:
         """One line per class of a case; undefined values are left blank."""
         text = io.StringIO()
         fields = ["case", "patient", "class", "status", "truth_pixels", "predicted_pixels"]
-        fields += self.metrics
+        fields += [*self.metrics, *map(column_of, self.groups)]
         writer = csv.DictWriter(text, fields, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(_record(row, "") for row in self.rows)
+        writer.writerows({**_record(row, ""), **self._groups_of(row.case, "")} for row in self.rows)
         return text.getvalue()
 
     def save(self, path: str | Path, *, explained: Sequence[Explained] = ()) -> None:
@@ -285,6 +299,7 @@ def summarise(
     tolerance: float = DEFAULT_TOLERANCE,
     convention: Convention = DEFAULT_CONVENTION,
     numbered: Numbered = BY_COMPONENTS,
+    groups: Mapping[str, Mapping[str, str]] | None = None,
     mapped: Map = map,
 ) -> Evaluation:
     """Means with bootstrap intervals over the rows of `score_case`; see `Evaluation`.
@@ -311,6 +326,7 @@ def summarise(
         tolerance,
         convention=convention,
         numbered=numbered,
+        groups=groups or {},
     )
     patients = list({row.case: row.patient for row in evaluation.rows}.values())
     interval = partial(_interval, patients, confidence, seed)
@@ -325,7 +341,37 @@ def summarise(
         for start in range(0, len(found), len(metrics))
     ]
     classes = dict(zip(structures, by_class, strict=False))
-    return replace(evaluation, overall=by_class[-1], classes=classes)
+    return replace(
+        evaluation,
+        overall=by_class[-1],
+        classes=classes,
+        equity=_equity(evaluation, patients, structures),
+    )
+
+
+def _equity(
+    evaluation: Evaluation, patients: Sequence[str | None], structures: Sequence[str]
+) -> tuple[Equity, ...]:
+    """Of the attributes by which the cases are of two groups or more."""
+    cases = list(dict.fromkeys(row.case for row in evaluation.rows))
+    labels = [None, *structures] if len(structures) > 1 else [None]
+    return tuple(
+        equity(
+            evaluation.column(metric, label),
+            [of_case.get(case) for case in cases],
+            attribute=attribute,
+            metric=metric,
+            label=label,
+            patients=patients,
+            confidence=evaluation.confidence,
+            seed=evaluation.seed,
+        )
+        for attribute, of_case in evaluation.groups.items()
+        if len({of_case[case] for case in cases if case in of_case}) > 1
+        for label in labels
+        for metric in EQUITY_METRICS
+        if metric in evaluation.metrics
+    )
 
 
 def _interval(

@@ -47,6 +47,7 @@ def evaluate_folders(
     seed: int = 0,
     instances: bool = False,
     slices: str | None = None,
+    attributes: Sequence[str] = (),
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
@@ -77,6 +78,8 @@ def evaluate_folders(
             connected components of a prediction are its objects.
         slices: which pictures are slices of volumes, as in :func:`medseg.data.slices.gather`;
             these are scored as volumes.
+        attributes: columns of the truth whose groups are compared, besides those that it names
+            as such (`medseg.data.groups`).
         workers: processes that read and score; 1 does all in this one. None: one for each core
             from :data:`medseg.metrics.workers.WORTH_PROCESSES` pictures on, threads for fewer.
             The result is the same to the bit.
@@ -87,7 +90,12 @@ def evaluate_folders(
             prediction belongs to any case, or the objects of the truth are not numbered.
     """
     truths, masks, declared = pairing.find_truths(
-        truth, only, layout=layout, group_pattern=group_pattern, pictures=slices
+        truth,
+        only,
+        layout=layout,
+        group_pattern=group_pattern,
+        pictures=slices,
+        attributes=attributes,
     )
     paired, extra = pairing.pair(truths, predictions)
     pictures = sum(len(t.mask.slices) if isinstance(t.mask, Stack) else 1 for t in truths)
@@ -146,8 +154,18 @@ def evaluate_folders(
             tolerance=tolerance,
             convention=convention,
             numbered=numbered,
+            groups=_groups(truths),
             mapped=mapped,
         )
+
+
+def _groups(truths: Iterable[pairing.Truth]) -> dict[str, dict[str, str]]:
+    """Attribute to case id to group."""
+    found: dict[str, dict[str, str]] = {}
+    for truth in truths:
+        for attribute, group in truth.groups.items():
+            found.setdefault(attribute, {})[truth.case] = group
+    return dict(sorted(found.items()))
 
 
 def _numbering(

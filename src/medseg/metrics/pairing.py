@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.data.case import Label, LabelMap
+from medseg.data.groups import check_attribute, group_of, marked_attributes
 from medseg.data.io import MAX_PIXELS, MaskFile, is_image_file, stem
 from medseg.data.labels import (
     Snap,
@@ -49,6 +50,7 @@ class Truth:
         image: the image, when the truth is a dataset.
         field_of_view: a mask that is 0 where nothing is scored, or None.
         patient: whose it is, or None when unknown.
+        groups: attribute to the group it belongs to, where that is known.
     """
 
     case: str
@@ -57,6 +59,7 @@ class Truth:
     image: Source | None = None
     field_of_view: Source | None = None
     patient: str | None = None
+    groups: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,7 @@ def find_truths(
     layout: str = "auto",
     group_pattern: str | None = None,
     pictures: str | None = None,
+    attributes: Sequence[str] = (),
 ) -> tuple[list[Truth], list[Source], LabelMap | None]:
     """List the true masks of a dataset or of a folder of masks.
 
@@ -92,17 +96,23 @@ def find_truths(
         group_pattern: a regular expression that finds the patient in a case id.
         pictures: which pictures are slices of volumes, as in
             :func:`medseg.data.slices.gather`.
+        attributes: columns of a dataset that tell groups, besides those that are named as such
+            (:func:`medseg.data.groups.marked_attributes`).
 
     Returns:
         The truths sorted by case; the masks that show what values there are (all, whatever
         ``only`` says); and the declared label map or None.
 
     Raises:
-        DataError: no masks, a dataset with errors, two masks of one name, or an id of ``only``
-            that does not exist.
+        DataError: no masks, a dataset with errors, two masks of one name, an id of ``only`` or
+            one of ``attributes`` that does not exist.
     """
     members: dict[str, set[str]] = {}
     if layout == "auto" and path.exists() and not is_dataset(path):
+        if attributes:
+            raise DataError(
+                path, "a folder of masks tells no groups", "Give a dataset with a manifest"
+            )
         truths, labels = _masks_in(path), _labels_near(path)
         if group_pattern is not None:
             patients = patients_in([truth.case for truth in truths], group_pattern)
@@ -116,13 +126,19 @@ def find_truths(
             if problem.severity == "error":
                 raise DataError(problem.where, problem.found, problem.remedy)
         labelled = [case for case in dataset.cases if case.mask is not None]
+        for attribute in attributes:
+            check_attribute(dataset.cases, attribute, path)
+        compared = dict.fromkeys([*marked_attributes(dataset.cases), *attributes])
         truths = []
         for whole in gather(labelled, pictures=pictures):
             if whole.mask is not None:
                 names = (whole.id, _beside(whole.id, whole.mask.path))
                 patient = whole.cases[0].patient
+                found = {name: group_of(whole.cases, name) for name in compared}
+                groups = {name: group for name, group in found.items() if group is not None}
+                view = whole.field_of_view
                 truths.append(
-                    Truth(whole.id, names, whole.mask, whole.image, whole.field_of_view, patient)
+                    Truth(whole.id, names, whole.mask, whole.image, view, patient, groups)
                 )
                 members[whole.id] = {case.id for case in whole.cases}
         labels = dataset.labels

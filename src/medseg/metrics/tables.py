@@ -6,9 +6,10 @@ import csv
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from medseg.data.groups import attribute_of, is_group_column
 from medseg.errors import DataError, MedsegError, nearest, plural
 
 _KNOWN = ("case", "patient", "class", "status", "truth_pixels", "predicted_pixels")
@@ -30,6 +31,7 @@ class ScoreTable:
             without classes.
         failed: the cases without a usable prediction.
         truth_pixels: (case, class) to the size of the true region, where the table tells it.
+        groups: attribute to case id to group, of the columns ``group`` and ``group:NAME``.
     """
 
     path: Path
@@ -38,6 +40,7 @@ class ScoreTable:
     classes: tuple[str, ...]
     failed: frozenset[str]
     truth_pixels: Mapping[tuple[str, str], str]
+    groups: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def failures(self) -> int:
@@ -58,8 +61,8 @@ def read_table(path: Path, metric: str, label: str | None = None) -> ScoreTable:
         DataError: the file is not such a table; the metric or class is not in it.
     """
     header, rows = _read(path)
-    if metric not in header or metric in _KNOWN:
-        known = [name for name in header if name not in _KNOWN]
+    if metric not in header or _told(metric):
+        known = [name for name in header if not _told(name)]
         raise DataError(
             path,
             f"it has no metric {metric!r}",
@@ -100,7 +103,28 @@ def read_table(path: Path, metric: str, label: str | None = None) -> ScoreTable:
             failed.add(case)
         if row.get("truth_pixels"):
             pixels[key] = row["truth_pixels"]
-    return ScoreTable(path, _case_means(values), patients, classes, frozenset(failed), pixels)
+    return ScoreTable(
+        path,
+        _case_means(values),
+        patients,
+        classes,
+        frozenset(failed),
+        pixels,
+        _groups(header, [row for _, row in rows]),
+    )
+
+
+def _told(column: str) -> bool:
+    """Whether a column is known and no metric."""
+    return column in _KNOWN or is_group_column(column)
+
+
+def _groups(header: Iterable[str], rows: Sequence[Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    return {
+        attribute_of(column): {row["case"]: row[column] for row in rows if row[column]}
+        for column in header
+        if is_group_column(column)
+    }
 
 
 def shared_cases(tables: Sequence[ScoreTable], common: bool) -> list[str]:

@@ -249,8 +249,43 @@ def _numbers(evaluation: Evaluation, cases: Sequence[ReportCase]) -> dict[str, A
         "truth": evaluation.truth,
         "predictions": evaluation.predictions,
         "openings": words.openings(evaluation),
+        "compared": _compared(evaluation),
         "ok": OK,
     }
+
+
+def _compared(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """The groups of each attribute, over all classes."""
+    shown = []
+    for attribute in evaluation.groups:
+        found = [
+            each for each in evaluation.equity if each.attribute == attribute and each.label is None
+        ]
+        if found:
+            shown.append(
+                {
+                    "attribute": attribute,
+                    "metrics": [METRICS[each.metric].title for each in found],
+                    "rows": [
+                        (
+                            name,
+                            mean.n,
+                            [
+                                (_number(each.groups[name].mean), _bounds(each.groups[name]))
+                                for each in found
+                            ],
+                            name in {each.worst for each in found if each.gap},
+                        )
+                        for name, mean in found[0].groups.items()
+                    ],
+                    "lines": [
+                        line
+                        for line in (*map(words.equity, found), *words.group_caveats(found[0]))
+                        if line
+                    ],
+                }
+            )
+    return shown
 
 
 def _groups(

@@ -13,7 +13,7 @@ from medseg.errors import plural
 from medseg.metrics.evaluation import Evaluation
 from medseg.metrics.panel import METRICS
 from medseg.metrics.statistics import Interval
-from medseg.report.words import convention, headline, openings
+from medseg.report.words import convention, equity, group_caveats, headline, openings
 
 
 def render(evaluation: Evaluation, most: int = 10) -> RenderableType:
@@ -56,6 +56,8 @@ def render(evaluation: Evaluation, most: int = 10) -> RenderableType:
         Text(""),
         Text("\n".join(notes)),
     ]
+    for attribute in evaluation.groups:
+        parts += _groups(evaluation, attribute, most)
     if failures:
         title = (
             f"{plural(len(failures), 'case')} without a usable prediction, with the worst score:"
@@ -66,6 +68,32 @@ def render(evaluation: Evaluation, most: int = 10) -> RenderableType:
         spare = [f"  {name}" for name in evaluation.extra]
         parts.append(Text("\n".join([title, *_shorten(spare, most)]), style="yellow"))
     return Group(*parts)
+
+
+def _groups(evaluation: Evaluation, attribute: str, most: int) -> list[RenderableType]:
+    """Means of the groups of an attribute, over all classes, and how far apart they are; of more
+    than ``most`` groups the worst."""
+    compared = [
+        each for each in evaluation.equity if each.attribute == attribute and each.label is None
+    ]
+    if not compared:
+        return []
+    table = Table(show_edge=False, pad_edge=False)
+    table.add_column(escape(attribute))
+    table.add_column("cases", justify="right")
+    for each in compared:
+        table.add_column(METRICS[each.metric].title, justify="right", min_width=11)
+    first = compared[0].groups
+    shown = list(first)
+    if len(shown) > most:
+        shown = sorted(shown, key=lambda name: (first[name].mean is None, first[name].mean))[:most]
+    for name in shown:
+        cells = [_cell(each.groups[name]) for each in compared]
+        table.add_row(escape(name), str(first[name].n), *cells)
+    if len(first) > most:
+        table.add_row(f"... and {len(first) - most} more", "")
+    lines = [*map(equity, compared), *group_caveats(compared[0])]
+    return [Text(""), table, Text(""), Text("\n".join(filter(None, lines)))]
 
 
 def _cell(interval: Interval) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from medseg.engine.openings import ordinal
 from medseg.errors import plural
 from medseg.metrics.evaluation import Evaluation
+from medseg.metrics.fairness import FEW_CASES, Equity
 from medseg.metrics.panel import METRICS
 from medseg.metrics.statistics import Interval
 
@@ -52,6 +53,36 @@ def convention(evaluation: Evaluation) -> str:
     if others:
         said.append(f"default for {_titles(others)}")
     return "; ".join(said)
+
+
+def equity(found: Equity) -> str:
+    """How far apart the groups of an attribute are, e.g.
+
+    ``"Dice: worst m, 0.040 below f; random groups differ as much in 21 % of trials"``.
+    """
+    if found.gap is None or found.p is None or found.equity_scaled is None:
+        return ""
+    title = METRICS[found.metric].title
+    apart = f"worst {found.worst}, {found.gap:.3f} below {found.best}"
+    if found.gap == 0:
+        apart = "all groups alike"
+    chance = f"{100 * found.p:.2g} %" if found.p >= 0.001 else "less than 0.1 %"
+    return (
+        f"{title}: {apart}; random groups differ as much in {chance} of trials; "
+        f"equity-scaled {title} {found.equity_scaled:.3f}"
+    )
+
+
+def group_caveats(found: Equity) -> list[str]:
+    """What to know before believing that groups differ."""
+    said = []
+    if found.small:
+        said.append(
+            f"fewer than {FEW_CASES} cases, whose mean says little: {', '.join(found.small)}"
+        )
+    if found.unknown:
+        said.append(f"{plural(found.unknown, 'case')} of unknown {found.attribute}, left out here")
+    return said
 
 
 def _titles(names: Iterable[str]) -> str:
