@@ -16,6 +16,7 @@ from medseg.data.cache import CaseCache, PackedMasks
 from medseg.data.case import IGNORE, Case
 from medseg.data.source import File
 from medseg.engine import finish
+from medseg.engine import golden as golden_cases
 from medseg.engine.finish import (
     GOLDEN_SIDE,
     Sample,
@@ -191,7 +192,7 @@ def test_an_image_with_a_pixel_that_rounding_decides_makes_place(
 def test_where_rounding_decides_in_every_image_the_clearest_stays(
     tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finish, "_UNDECIDED", 1.0)
+    monkeypatch.setattr(golden_cases, "_UNDECIDED", 1.0)
     cases = files(tmp_path, (20, 30), (10, 10), (11, 11))
     strict = undecided(model, noise(0, (20, 30)))
     (found,) = choose_golden(strict, cases, 1)

@@ -24,7 +24,8 @@ from medseg.engine.loop import Interrupted
 from medseg.engine.train import Run, plan_training, train
 from medseg.engine.volume_feed import VolumeFeed
 from medseg.errors import DataError, RecipeError
-from medseg.inference.bundle import read_manifest
+from medseg.inference.bundle import read_golden, read_manifest
+from medseg.inference.volumes.predictor import VolumePredictor
 
 NETWORK = """
 from torch import Tensor, nn
@@ -99,6 +100,18 @@ def test_the_split_keeps_all_slices_of_a_volume_together(reference: Run) -> None
     parts = parts_of(reference.folder)
     volumes = [{case.rpartition("/")[0] for case in cases} for cases in parts.values()]
     assert sum(map(len, volumes)) == len(set.union(*volumes)) == 8
+
+
+def test_the_bundle_holds_pieces_of_validation_volumes_and_their_masks(
+    reference: Run, network: str
+) -> None:
+    cases = read_golden(reference.bundle)
+    validated = {case.rpartition("/")[0] for case in parts_of(reference.folder)["val"]}
+    assert len(cases) == min(3, len(validated)) > 0
+    model = medseg.load(reference.folder, device="cpu", system=network)
+    assert isinstance(model, VolumePredictor)
+    for case in cases:
+        assert np.array_equal(model.predict_array(case.image, case.spacing).classes, case.classes)
 
 
 def test_the_validation_dice_is_that_of_whole_volumes(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,9 @@ from torch import nn
 from medseg.data.cache import CaseCache
 from medseg.data.case import IGNORE, Case, Label, LabelMap
 from medseg.data.preprocess import to_channels
+from medseg.data.slices import Whole
 from medseg.data.volumes.cache import VolumeCache
+from medseg.engine.golden import CANDIDATES, choose_golden_volumes, clearest, margin
 from medseg.engine.plan import Plan
 from medseg.engine.prepare import Material, Rows, volume_settings
 from medseg.engine.progress import counting_bar
@@ -49,11 +51,6 @@ from medseg.report.overlay import class_colour
 
 GOLDEN_SIDE = 384
 """Pixels of the longer side of a golden image; larger ones are made smaller."""
-
-# Engines differ in the last digits of a probability. Closer to a decision than this, rounding
-# makes it, and the mask of such a pixel proves nothing.
-_UNDECIDED = 2e-5
-_CANDIDATES = 4
 
 # Numbers kept of the validation part; fitting them takes about a second.
 _MAX_LOGITS = 1_000_000
@@ -163,7 +160,6 @@ def write_model(
         write_bundle(run.bundle, manifest, weights, card=model_card(manifest, epochs=run.epochs))
         return
     if volumes is not None:
-        # No golden cases: they are pictures.
         sample = take_volume_sample(volumes[1], network, console)
         temperature = fit_temperature(sample)
         scores = {**manifest.scores, **_calibration(sample, temperature)}
@@ -379,43 +375,38 @@ def _candidates(material: Material) -> list[Case]:
     )
 
 
-def choose_golden(model: Model, cases: list[Case], count: int) -> tuple[Golden, ...]:
-    """The first ``count`` cases, and the masks that ``model`` gives them.
+def _candidate_volumes(material: Material) -> list[Whole]:
+    """As :func:`_candidates`, by the hash of the first slice."""
+    facts = {each.id: each for each in material.survey.cases}
+    return sorted(
+        material.volumes["val"],
+        key=lambda whole: (
+            all(facts[case.id].is_empty for case in whole.cases),
+            facts[whole.cases[0].id].image_sha256,
+        ),
+    )
 
-    An image with a pixel that rounding decides makes place for the next one, where there is one;
-    of several such images the clearest stay.
+
+def choose_golden(model: Model, cases: list[Case], count: int) -> tuple[Golden, ...]:
+    """The clearest of the first cases, and the masks that ``model`` gives them.
 
     Args:
         model: on the CPU, calibrated.
         cases: in order of preference.
         count: how many; none for 0.
     """
-    chosen: list[Golden] = []
-    spare: list[tuple[float, Golden]] = []
-    for case in cases[: _CANDIDATES * count]:
-        if len(chosen) == count:
-            break
-        image = case.image.read_image(max_pixels=model.max_pixels)
-        image = _smaller(to_channels(image, model.manifest.preprocessing.channels))
-        size = (image.shape[0], image.shape[1])
-        (found,) = model.infer([model.prepare(image)], [size], with_probabilities=True)
-        assert found.probabilities is not None
-        golden = Golden(image, found.classes)
-        distance = margin(found.probabilities, model.manifest.threshold)
-        if distance > _UNDECIDED:
-            chosen.append(golden)
-        else:
-            spare.append((distance, golden))
-    spare.sort(key=lambda each: -each[0])
-    return tuple([*chosen, *(golden for _, golden in spare)][:count])
 
+    def answered() -> Iterator[tuple[float, Golden]]:
+        for case in cases[: CANDIDATES * count]:
+            image = case.image.read_image(max_pixels=model.max_pixels)
+            image = _smaller(to_channels(image, model.manifest.preprocessing.channels))
+            size = (image.shape[0], image.shape[1])
+            (found,) = model.infer([model.prepare(image)], [size], with_probabilities=True)
+            assert found.probabilities is not None
+            distance = margin(found.probabilities, model.manifest.threshold)
+            yield distance, Golden(image, found.classes)
 
-def margin(probabilities: NDArray[np.float32], threshold: float) -> float:
-    """How far the least certain pixel's ``(K, H, W)`` probabilities are from another decision."""
-    if len(probabilities) == 1:
-        return float(np.abs(probabilities - threshold).min())
-    best = np.sort(probabilities, axis=0)
-    return float((best[-1] - best[-2]).min())
+    return clearest(answered(), count)
 
 
 def _smaller(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -535,6 +535,12 @@ def _group_sizes(material: Material) -> str:
     return f"{grouping.attribute}: {', '.join(said)} of the training cases"
 
 
+def _golden_cases(count: int, material: Material) -> str:
+    if material.dims == 2:
+        return plural(count, "validation image")
+    return f"{plural(count, 'piece')} of validation volumes"
+
+
 def _announce(
     console: Console,
     folder: Path,
@@ -571,10 +577,10 @@ def _announce(
         ),
         "run": str(folder),
     }
-    golden = min(recipe.predict.golden, len(material.parts["val"]))
-    if golden and material.dims == 2 and not isinstance(loop.feed, PromptFeed):
+    golden = min(recipe.predict.golden, material.counts["val"])
+    if golden and not isinstance(loop.feed, PromptFeed):
         lines["golden"] = (
-            f"{plural(golden, 'validation image')} will be part of the model file; "
+            f"{_golden_cases(golden, material)} will be part of the model file; "
             "--set predict.golden=0 leaves them out"
         )
     if isinstance(loop.feed, TextFeed):

@@ -123,10 +123,13 @@ class GoldenCase(BaseModel):
 
     name: str = Field(pattern="^[0-9]{1,3}$")
     """``golden/NAME.npy`` holds the image ``(H, W, C)`` uint8, ``golden/NAME.mask.npy`` its class
-    indices ``(H, W)`` uint8."""
+    indices ``(H, W)`` uint8; of a model of volumes ``(C, S, H, W)`` float32 as stored, and
+    ``(S, H, W)``."""
     image_sha256: str
     """Of the member's bytes."""
     mask_sha256: str
+    spacing_mm: tuple[_Spacing, _Spacing, _Spacing] | None = None
+    """Between slices, rows and columns of a volume; None where it is not known."""
 
 
 class StoredRegion(BaseModel):
@@ -242,14 +245,14 @@ class Manifest(BaseModel):
         return self
 
     @property
-    def picture_slices(self) -> str | None:
-        """Which pictures are slices of volumes (``data.slices``)."""
-        return _UsedRecipe.model_validate(self.recipe).data.slices
-
-    @property
     def must_be_pointed(self) -> bool:
         """Whether it segments nothing before it is pointed at something."""
         return bool(self.prompts) and not self.sentences
+
+    @property
+    def picture_slices(self) -> str | None:
+        """Which pictures are slices of volumes (``data.slices``)."""
+        return _UsedRecipe.model_validate(self.recipe).data.slices
 
     @property
     def label_map(self) -> LabelMap:
@@ -266,12 +269,14 @@ class Golden:
     """An image and the class indices that the model gave it when it was made.
 
     Attributes:
-        image: ``(H, W, C)`` uint8.
-        classes: ``(H, W)`` uint8.
+        image: ``(H, W, C)`` uint8; of a model of volumes ``(C, S, H, W)`` float32, as stored.
+        classes: ``(H, W)`` uint8, of volumes ``(S, H, W)``.
+        spacing: between slices, rows and columns of a volume in mm; None where it is not known.
     """
 
-    image: NDArray[np.uint8]
+    image: NDArray[Any]
     classes: NDArray[np.uint8]
+    spacing: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -332,6 +337,7 @@ def stored_golden(golden: Sequence[Golden]) -> tuple[GoldenCase, ...]:
             name=str(number),
             image_sha256=_sha256(_to_npy(case.image)),
             mask_sha256=_sha256(_to_npy(case.classes)),
+            spacing_mm=case.spacing,
         )
         for number, case in enumerate(golden)
     )
@@ -390,14 +396,18 @@ def read_golden(path: Path) -> tuple[Golden, ...]:
     with _opened(path) as (archive, manifest):
         found = []
         for case in manifest.golden:
-            image = _from_npy(_member(archive, path, _image_of(case.name), case.image_sha256))
-            classes = _from_npy(_member(archive, path, _mask_of(case.name), case.mask_sha256))
+            kind: type[Any] = np.uint8 if manifest.volume is None else np.float32
+            image = _from_npy(_member(archive, path, _image_of(case.name), case.image_sha256), kind)
+            classes = _from_npy(
+                _member(archive, path, _mask_of(case.name), case.mask_sha256), np.uint8
+            )
+            shape, axis = (image.shape[:2], 2) if manifest.volume is None else (image.shape[1:], 0)
             channels = manifest.preprocessing.channels
-            if image.ndim != 3 or image.shape[2] != channels or not image.size:
+            if image.ndim != len(shape) + 1 or image.shape[axis] != channels or not image.size:
                 raise ValueError(f"golden case {case.name} is no image of {channels} channels")
-            if classes.shape != image.shape[:2] or classes.max() >= len(manifest.labels):
+            if classes.shape != shape or classes.max() >= len(manifest.labels):
                 raise ValueError(f"golden case {case.name} has a mask that is not its own")
-            found.append(Golden(image, classes))
+            found.append(Golden(image, classes, case.spacing_mm))
         return tuple(found)
 
 
@@ -552,22 +562,23 @@ def _mask_of(name: str) -> str:
     return f"golden/{name}.mask.npy"
 
 
-def _to_npy(array: NDArray[np.uint8]) -> bytes:
+def _to_npy(array: NDArray[Any]) -> bytes:
     file = io.BytesIO()
     np.save(file, np.ascontiguousarray(array), allow_pickle=False)
     return file.getvalue()
 
 
-def _from_npy(data: bytes) -> NDArray[np.uint8]:
-    """Of an array of uint8 that is all there: a header may promise more than memory holds."""
+def _from_npy(data: bytes, kind: type[Any]) -> NDArray[Any]:
+    """Of an array of ``kind`` that is all there: a header may promise more than memory holds."""
     file = io.BytesIO(data)
     version = np.lib.format.read_magic(file)
     if version != (1, 0):
         raise ValueError(f"npy version {version}")
     shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-    if fortran or dtype != np.uint8 or math.prod(shape) != len(data) - file.tell():
+    size = math.prod(shape) * np.dtype(kind).itemsize
+    if fortran or dtype != kind or size != len(data) - file.tell():
         raise ValueError(f"an array of shape {shape} and type {dtype}")
-    return np.frombuffer(data, np.uint8, offset=file.tell()).reshape(shape).copy()
+    return np.frombuffer(data, kind, offset=file.tell()).reshape(shape).copy()
 
 
 def _sha256(data: bytes) -> str:

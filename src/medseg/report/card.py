@@ -273,9 +273,8 @@ def _golden(manifest: Manifest) -> str:
     if not manifest.golden:
         return "None: the file holds no images."
     text = (
-        f"{plural(len(manifest.golden), 'image')} of the validation part, at most 384 pixels a "
-        "side, and the masks that PyTorch gave them, by which an export is proved. They are real "
-        "images"
+        f"{_golden_cases(manifest)}, and the masks that PyTorch gave them, by which an export is "
+        "proved. They are real images"
     )
     if manifest.data.get("licence"):
         return f"{text}, under the licence of the data."
@@ -283,6 +282,13 @@ def _golden(manifest: Manifest) -> str:
         f"{text}: pass the file on only to those who may see them, or train with "
         "`--set predict.golden=0`."
     )
+
+
+def _golden_cases(manifest: Manifest) -> str:
+    count = len(manifest.golden)
+    if manifest.volume is None:
+        return f"{plural(count, 'image')} of the validation part, at most 384 pixels a side"
+    return f"Small pieces of {plural(count, 'volume')} of the validation part"
 
 
 def _limits(manifest: Manifest) -> Iterable[str]:
