@@ -216,6 +216,15 @@ SMALL: Mapping[str, Small] = {
         # With waves alone logits are of the order of 10^8, and single precision is off by 5 %.
         exported_with=fill_and_normalise,
     ),
+    "r2unet": Small(
+        options={"widths": (4, 6, 8)},
+        multiple=4,
+        refused=(
+            ("widths", []),
+            ("widths", [8, 0]),
+            ("steps", -1),
+        ),
+    ),
     "tinyu-net": Small(
         options={"widths": (8, 16, 16), "receptive_fields": 4},
         multiple=4,
