@@ -14,7 +14,7 @@ from typing import Literal
 
 from medseg import zoo
 from medseg.data.case import Case, Split
-from medseg.data.groups import check_attribute
+from medseg.data.groups import check_attribute, told_attributes
 from medseg.data.layouts import is_dataset, open_dataset
 from medseg.data.registry import described
 from medseg.data.registry import find as find_registered
@@ -194,8 +194,8 @@ def evaluate(
         snap = recipe.get("snap_masks", "auto")
         if group_pattern is None and chosen.own:
             group_pattern = recipe.get("group_pattern")
-        if chosen.own and (attribute := recipe.get("attribute")) is not None:
-            attributes = [*attributes, attribute]
+        if chosen.own and recipe.get("attribute") in told_attributes(chosen.cases):
+            attributes = [*attributes, recipe["attribute"]]
         try:
             evaluation = evaluate_folders(
                 truth,

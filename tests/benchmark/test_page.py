@@ -171,3 +171,9 @@ def refusal(out: Path) -> str:
     except MedsegError as error:
         return str(error)
     return ""
+
+
+def test_groups_of_patients_have_a_section(small: Path, tmp_path: Path) -> None:
+    assert "Groups of patients" not in shown(small).shown
+    out = benchmark_folder(tmp_path / "out", data=["glas"], seeds=[0], groups="fm")
+    assert "Groups of patients" in shown(out).shown

@@ -6,7 +6,7 @@ import pytest
 
 from benchmark.synthetic import benchmark_folder
 from medseg.benchmark.reading import NOT_RUN, Results, Task, Twins
-from medseg.errors import MedsegError
+from medseg.errors import DataError, MedsegError
 from medseg.metrics.tables import read_table
 
 GLAS = Task("glas", "glas")
@@ -142,3 +142,26 @@ def test_an_unseen_dataset_that_failed_is_named(tmp_path: Path) -> None:
     score = results.score("unet", Task("glas", "cvc_clinicdb"))
     assert score is not None
     assert score.seeds == 2
+
+
+def test_groups_are_compared_on_the_mean_over_seeds_of_each_case(tmp_path: Path) -> None:
+    results = Results.read(benchmark_folder(tmp_path / "out", groups="fm", patients=10))
+    task = Task("glas", "glas")
+    (dice,) = results.equity("unet", task)
+    assert (dice.attribute, dice.worst, dice.best) == ("sex", "m", "f")
+    score = results.score("unet", task)
+    assert score is not None
+    assert dice.overall == pytest.approx(score.mean.mean)
+    assert {name: (mean.n, mean.groups) for name, mean in dice.groups.items()} == {
+        "f": (15, 5),
+        "m": (15, 5),
+    }
+
+
+def test_groups_that_differ_between_tables_are_refused(tmp_path: Path) -> None:
+    out = benchmark_folder(tmp_path / "out", groups="fm")
+    path = out / "cells" / "unet" / "glas" / "seed-1" / "test.csv"
+    text = path.read_text(encoding="utf-8").replace(",f\n", ",x\n")
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match="Name the same groups in all tables"):
+        Results.read(out).equity("unet", Task("glas", "glas"))

@@ -34,8 +34,13 @@ def write(
     *,
     failing: tuple[str, int] | None = None,
     published: dict[str, Any] | None = None,
+    groups: str = "",
 ) -> dict[str, Any]:
-    """Results of cells with the scores ``DICE``; ``failing`` is a system and seed that failed."""
+    """Results of cells with the scores ``DICE``; ``failing`` is a system and seed that failed.
+
+    ``groups`` has the sex of each case, a letter.
+    """
+    told = ["group:sex"] if groups else []
     records, places = [], {}
     for system, scores in DICE.items():
         for seed, row in enumerate(scores):
@@ -49,9 +54,10 @@ def write(
             records.append({**named, "status": "ok", "error": None, "unseen": {}})
             with (place / "test.csv").open("w", newline="") as file:
                 table = csv.writer(file)
-                table.writerow(["case", "patient", "class", "status", "dice", "hd95"])
+                table.writerow(["case", "patient", "class", "status", "dice", "hd95", *told])
                 for case, (patient, dice) in enumerate(zip(PATIENTS, row, strict=True)):
-                    table.writerow([case, patient, "x", "ok", dice, 10 * (1 - dice)])
+                    sex = [groups[case]] if groups else []
+                    table.writerow([case, patient, "x", "ok", dice, 10 * (1 - dice), *sex])
     checked = {"photos": Checked(hash="abc", cases={"test": 4})}
     return write_results(spec, folder, records, places, checked, (), published)
 
@@ -124,3 +130,15 @@ def test_published_numbers_stay_apart(spec: Spec, tmp_path: Path) -> None:
     assert summary["published"] == theirs
     assert {**summary, "published": None} == without
     assert json.loads((tmp_path / "with" / "summary.json").read_text()) == summary
+
+
+def test_groups_stand_in_the_summary_and_in_the_long_table(spec: Spec, tmp_path: Path) -> None:
+    summary = write(spec, tmp_path, groups="ffmm")
+    (found,) = score(summary, "good")["equity"]
+    over_seeds = DICE["good"].mean(axis=0)
+    assert (found["attribute"], found["metric"], found["worst"]) == ("sex", "dice", "m")
+    assert found["groups"]["m"]["mean"] == pytest.approx(over_seeds[2:].mean())
+    assert found["gap"] == pytest.approx(over_seeds[:2].mean() - over_seeds[2:].mean())
+    with (tmp_path / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["group:sex"] for row in rows] == list("ffmm") * 4

@@ -16,6 +16,7 @@ from medseg.benchmark.tables import (
     as_files,
     csv_text,
     efficiency,
+    groups,
     latex,
     markdown,
     overview,
@@ -174,3 +175,36 @@ def test_no_text_breaks_a_latex_table(rows: list[tuple[str, str, str]]) -> None:
     body = plain.split("\\hline\n")[1].split("\\end{tabular}")[0].splitlines()
     assert len(body) == len(rows)
     assert all(line.count("&") == 2 and line.endswith(r"\\") for line in body)
+
+
+@pytest.fixture(scope="module")
+def with_groups(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    out = tmp_path_factory.mktemp("groups") / "out"
+    systems = {"unet": 0.78, "med2d-segnet": 0.86}
+    return Results.read(benchmark_folder(out, systems=systems, groups="ffm"))
+
+
+def test_groups_are_a_table_with_the_worst_and_equity_scaled_scores(with_groups: Results) -> None:
+    table = groups(with_groups, GLAS)
+    assert [row[1].text for row in table.rows] == list(with_groups.systems)
+    row = dict(zip(table.head, table.rows[0], strict=True))
+    (dice,) = with_groups.equity("unet", GLAS)
+    assert row["Attribute"].text == "sex"
+    assert row["Worst group"].text == f"{dice.groups['m'].mean:.3f}"
+    assert row["Worst group"].small[0] == "m"
+    assert row["Equity-scaled Dice"].text == f"{dice.equity_scaled:.3f}"
+    assert row["Groups"].small[1] == f"m {dice.groups['m'].mean:.3f} (10)"
+    (record, *_) = [r for r in lines(table) if (r["metric"], r["group"]) == ("iou", "f")]
+    assert float(record["equity_scaled"]) < float(record["overall"]) < float(record["mean"])
+
+
+def test_the_table_of_scores_has_a_column_for_the_worst_group(with_groups: Results) -> None:
+    table = scores(with_groups, GLAS)
+    assert "Worst sex" in table.head
+    assert table.rows[0][table.head.index("Worst sex")].small[0] == "m"
+
+
+def test_without_groups_there_is_no_table_of_them(results: Results) -> None:
+    assert not groups(results, GLAS).rows
+    assert "groups-glas" not in {table.name for table in all_tables(results)}
+    assert not any("Worst" in title for title in scores(results, GLAS).head)

@@ -92,6 +92,11 @@ def render(results: Results, tables: list[Table], drawings: list[Drawing]) -> st
         verdicts=_verdicts(results),
         overview=by_name["overview"],
         scores=[(task.title, by_name[f"scores-{task.file}"]) for task in results.tasks],
+        groups=[
+            (task.title, by_name[f"groups-{task.file}"])
+            for task in results.tasks
+            if f"groups-{task.file}" in by_name
+        ],
         pairs=make.pairs_with_best(results) if "pairs" in by_name else None,
         efficiency=by_name.get("efficiency"),
         trainings=by_name.get("trainings"),

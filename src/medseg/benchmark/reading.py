@@ -15,9 +15,10 @@ import yaml
 
 from medseg.errors import DataError
 from medseg.metrics.compare import LOWER_IS_BETTER, Comparison, compare
+from medseg.metrics.fairness import Equity
 from medseg.metrics.panel import DEFAULT_METRICS, METRICS
 from medseg.metrics.statistics import Interval, bootstrap_mean
-from medseg.metrics.tables import ScoreTable, read_table
+from medseg.metrics.tables import ScoreTable, equity_over_seeds, groups_in, read_table
 
 OK = "ok"
 NOT_RUN = "not run"
@@ -165,6 +166,7 @@ class Results:
     published: tuple[Published, ...]
     overlaps: Mapping[Task, Twins] | None = None
     _scores: dict[tuple[str, Task, str], Score | None] = field(default_factory=dict, repr=False)
+    _equities: dict[tuple[str, Task, str], list[Equity]] = field(default_factory=dict, repr=False)
     _comparisons: dict[tuple[Task, str], Comparison | None] = field(
         default_factory=dict, repr=False
     )
@@ -298,6 +300,21 @@ class Results:
             tables = {system: paths for system, paths in tables.items() if paths}
             self._comparisons[key] = compare(tables, metric=metric) if len(tables) > 1 else None
         return self._comparisons[key]
+
+    def equity(self, system: str, task: Task, metric: str = "dice") -> list[Equity]:
+        """How equally good a system is on a task for the groups of each attribute; empty where
+        the data name none."""
+        key = (system, task, metric)
+        if key not in self._equities:
+            paths = self._tables(system, task)
+            self._equities[key] = equity_over_seeds(
+                [read_table(path, metric) for path in paths], self._groups(task), metric
+            ) if paths else []  # fmt: skip
+        return self._equities[key]
+
+    def _groups(self, task: Task) -> dict[str, dict[str, str]]:
+        paths = [path for system in self.systems for path in self._tables(system, task)]
+        return groups_in(read_table(path, "dice") for path in paths)
 
     def parameters(self, system: str) -> int | None:
         """Of the network as it was trained, else as it was measured."""

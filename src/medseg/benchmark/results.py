@@ -17,12 +17,14 @@ from medseg import __version__
 from medseg.benchmark.cell import OK
 from medseg.benchmark.check import Checked, Overlap
 from medseg.benchmark.spec import Spec
+from medseg.data.groups import is_group_column
 from medseg.errors import MedsegError
 from medseg.files import write_text
 from medseg.metrics.compare import compare
+from medseg.metrics.fairness import EQUITY_METRICS
 from medseg.metrics.panel import METRICS
 from medseg.metrics.statistics import bootstrap_mean
-from medseg.metrics.tables import patients_of, read_table
+from medseg.metrics.tables import equity_over_seeds, groups_in, patients_of, read_table
 
 CELL_COLUMNS = (
     "system", "data", "seed", "status", "error", "val_dice", "parameters", "epochs", "best_epoch",
@@ -132,15 +134,19 @@ def _tables(
 
 
 def _long_table(tables: Sequence[_Table], metrics: Sequence[str]) -> str:
-    text = io.StringIO()
-    columns = ["case", "patient", "class", "status", *metrics]
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["system", "data", "train_data", "seed", *columns])
+    rows = []
     for table in tables:
+        where = [table.system, table.data, table.train_data, table.seed]
         with table.path.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                where = [table.system, table.data, table.train_data, table.seed]
-                writer.writerow([*where, *(row[name] for name in columns)])
+            rows += [(where, row) for row in csv.DictReader(file)]
+    groups = sorted({name for _, row in rows for name in row if is_group_column(name)})
+    columns = ["case", "patient", "class", "status", *metrics]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["system", "data", "train_data", "seed", *columns, *groups])
+    for where, row in rows:
+        told = [row[name] for name in columns] + [row.get(name, "") for name in groups]
+        writer.writerow([*where, *told])
     return text.getvalue()
 
 
@@ -169,6 +175,8 @@ def _scores(
     """Means of every system on every dataset: over seeds for each case, then over cases."""
     found = []
     for (train_data, data), systems in _grouped(tables).items():
+        every = [table for of_system in systems.values() for table in of_system]
+        groups = groups_in(read_table(table.path, "dice") for table in every)
         for system, of_system in systems.items():
             read = [read_table(table.path, "dice") for table in of_system]
             seeds = [table.seed for table in of_system]
@@ -186,6 +194,14 @@ def _scores(
                         metric: _mean([table.path for table in of_system], metric)
                         for metric in spec.metrics
                     },
+                    "equity": [
+                        asdict(each)
+                        for metric in EQUITY_METRICS
+                        if metric in spec.metrics
+                        for each in equity_over_seeds(
+                            [read_table(table.path, metric) for table in of_system], groups, metric
+                        )
+                    ],
                 }
             )
     order = [system.name for system in spec.systems]

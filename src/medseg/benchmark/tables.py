@@ -18,6 +18,7 @@ from medseg.benchmark.reading import (
 )
 from medseg.errors import plural
 from medseg.metrics.compare import Comparison
+from medseg.metrics.fairness import EQUITY_METRICS, Equity
 from medseg.report.comparison import number, p_value
 
 NOTHING = "-"
@@ -58,6 +59,7 @@ class Table:
 def all_tables(results: Results) -> list[Table]:
     """Every table that has something to show."""
     tables = [overview(results), *(scores(results, task) for task in results.tasks)]
+    tables += [groups(results, task) for task in results.tasks]
     tables += [pairs(results), efficiency(results), trainings(results), published(results)]
     return [table for table in tables if table.rows]
 
@@ -115,6 +117,11 @@ _SCORE_COLUMNS = (
 def scores(results: Results, task: Task) -> Table:
     """Every metric of every system on one task."""
     rows, records, counts = [], [], set()
+    compared = {
+        system: {each.attribute: each for each in results.equity(system, task)}
+        for system in results.systems
+    }
+    attributes = sorted({name for of_system in compared.values() for name in of_system})
     for system in results.systems:
         row = [Entry(system)]
         for metric in results.metrics:
@@ -122,6 +129,7 @@ def scores(results: Results, task: Task) -> Table:
             p = p_against_best(results.comparison(task), system) if metric == "dice" else None
             row.append(_entry(score, distance=lower_is_better(metric)))
             records.append(_record(system, task, metric, score, p))
+        row += [_worst(compared[system].get(name)) for name in attributes]
         score = results.score(system, task)
         row.append(Entry(NOTHING if score is None else str(score.failures)))
         row.append(Entry(NOTHING if score is None else str(score.seeds)))
@@ -143,12 +151,109 @@ def scores(results: Results, task: Task) -> Table:
             f"{task.title}: mean over {' or '.join(sorted(counts)) or 'no cases'}, of the mean "
             f"over seeds of each (95 % BCa interval).{lower}{_by_convention(results)}{seen}"
         ),
-        head=("System", *map(metric_title, results.metrics), "Failures", "Seeds"),
+        head=(
+            "System",
+            *map(metric_title, results.metrics),
+            *(f"Worst {name}" for name in attributes),
+            "Failures",
+            "Seeds",
+        ),
         rows=tuple(rows),
         names=1,
         columns=_SCORE_COLUMNS,
         records=tuple(records),
     )
+
+
+def groups(results: Results, task: Task) -> Table:
+    """How equally good each system is on one task for the groups of each attribute."""
+    metrics = [name for name in EQUITY_METRICS if name == "dice" or name in results.metrics]
+    found: dict[tuple[str, str], list[Equity]] = {}
+    for system in results.systems:
+        for metric in metrics:
+            for each in results.equity(system, task, metric):
+                found.setdefault((each.attribute, system), []).append(each)
+    # Systems keep their order.
+    places = sorted(found, key=lambda place: place[0])
+    records = [
+        _group_record(system, task, each, group)
+        for attribute, system in places
+        for each in found[attribute, system]
+        for group in each.groups
+    ]
+    return Table(
+        name=f"groups-{task.file}",
+        caption=(
+            f"{task.title}, by groups of patients: the mean over cases divided by 1 plus the sum "
+            "of its distances from the means of the groups; the group with the lowest Dice (95 % "
+            "BCa interval); how far it is below the best; in what share of random groupings the "
+            "groups are as far apart; and each group's Dice (cases). Of each case the mean over "
+            "seeds counts."
+        ),
+        head=(
+            "Attribute",
+            "System",
+            *(f"Equity-scaled {metric_title(metric)}" for metric in metrics),
+            "Worst group",
+            "Gap",
+            "p",
+            "Groups",
+        ),
+        rows=tuple(_group_row(*place, found[place]) for place in places),
+        names=2,
+        columns=tuple(records[0]) if records else (),
+        records=tuple(records),
+    )
+
+
+def _group_row(attribute: str, system: str, by_metric: Sequence[Equity]) -> tuple[Entry, ...]:
+    dice = by_metric[0]
+    means = {name: mean for name, mean in dice.groups.items() if mean.mean is not None}
+    return (
+        Entry(attribute),
+        Entry(system),
+        *(Entry(_share(each.equity_scaled)) for each in by_metric),
+        _worst(dice),
+        Entry(_share(dice.gap)),
+        Entry(_p(dice.p)),
+        Entry("", tuple(f"{name} {_share(mean.mean)} ({mean.n})" for name, mean in means.items())),
+    )
+
+
+def _group_record(system: str, task: Task, found: Equity, group: str) -> dict[str, Any]:
+    mean = found.groups[group]
+    return {
+        "attribute": found.attribute,
+        "system": system,
+        "train_data": task.train,
+        "data": task.test,
+        "metric": found.metric,
+        "overall": found.overall,
+        "equity_scaled": found.equity_scaled,
+        "worst": found.worst,
+        "gap": found.gap,
+        "p": found.p,
+        "unknown": found.unknown,
+        "group": group,
+        "mean": mean.mean,
+        "low": mean.low,
+        "high": mean.high,
+        "cases": mean.n,
+    }
+
+
+def _share(value: float | None) -> str:
+    return NOTHING if value is None else number(value, 1)
+
+
+def _worst(found: Equity | None) -> Entry:
+    """The worst group's mean, and which it is."""
+    if found is None or found.worst is None:
+        return Entry(NOTHING)
+    mean = found.groups[found.worst]
+    assert mean.mean is not None
+    bounds = () if mean.low is None or mean.high is None else (_bounds(mean.low, mean.high, 1),)
+    return Entry(number(mean.mean, 1), (found.worst, *bounds))
 
 
 def _by_convention(results: Results) -> str:

@@ -81,13 +81,18 @@ def group_of(cases: Sequence[Case], attribute: str) -> str | None:
     return None if cell.lower() in UNKNOWN_CELLS else cell
 
 
-def check_attribute(cases: Sequence[Case], attribute: str, where: object) -> None:
+def told_attributes(cases: Iterable[Case]) -> frozenset[str]:
+    """What could be compared: :func:`marked_attributes`, and all other columns."""
+    return frozenset(attribute_of(column) for case in cases for column in case.attributes)
+
+
+def check_attribute(cases: Iterable[Case], attribute: str, where: object) -> None:
     """Make sure that the data tell the groups of an attribute.
 
     Raises:
         DataError: no case has such a column.
     """
-    known = {attribute_of(column) for case in cases for column in case.attributes}
+    known = told_attributes(cases)
     if attribute not in known:
         remedy = nearest(attribute, sorted(known)) if known else "Add such a column to its manifest"
         raise DataError(where, f"it has no column 'group:{attribute}' or '{attribute}'", remedy)

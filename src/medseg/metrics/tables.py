@@ -11,6 +11,7 @@ from pathlib import Path
 
 from medseg.data.groups import attribute_of, is_group_column
 from medseg.errors import DataError, MedsegError, nearest, plural
+from medseg.metrics.fairness import Equity, equity
 
 _KNOWN = ("case", "patient", "class", "status", "truth_pixels", "predicted_pixels")
 
@@ -205,6 +206,53 @@ def patients_of(tables: Iterable[ScoreTable]) -> dict[str, str]:
                     "Name the same patients in all tables",
                 )
     return patients
+
+
+def groups_in(tables: Iterable[ScoreTable]) -> dict[str, dict[str, str]]:
+    """Attribute to case id to group, where any table knows it; sorted by attribute.
+
+    Raises:
+        DataError: two tables name different groups.
+    """
+    groups: dict[str, dict[str, str]] = {}
+    for table in tables:
+        for attribute, of_case in table.groups.items():
+            known = groups.setdefault(attribute, {})
+            for case, group in of_case.items():
+                if known.setdefault(case, group) != group:
+                    raise DataError(
+                        table.path,
+                        f"case {case!r} is of the {attribute} {group!r}, elsewhere {known[case]!r}",
+                        "Name the same groups in all tables",
+                    )
+    return dict(sorted(groups.items()))
+
+
+def equity_over_seeds(
+    tables: Sequence[ScoreTable], groups: Mapping[str, Mapping[str, str]], metric: str
+) -> list[Equity]:
+    """How equally good a system is for the groups of each attribute that divides its cases.
+
+    Args:
+        tables: of one system, one for each seed, of the same cases; the mean over seeds of each
+            case counts.
+        groups: of :func:`groups_in`.
+        metric: whose values the tables hold; higher is better.
+    """
+    cases = sorted(tables[0].values)
+    values = [sum(table.values[case] for table in tables) / len(tables) for case in cases]
+    patients = patients_of(tables)
+    return [
+        equity(
+            values,
+            [of_case.get(case) for case in cases],
+            attribute=attribute,
+            metric=metric,
+            patients=[patients.get(case) for case in cases],
+        )
+        for attribute, of_case in groups.items()
+        if len({of_case[case] for case in cases if case in of_case}) > 1
+    ]
 
 
 def systems_named(
