@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +148,20 @@ def test_every_kind_of_report_is_written_and_named(tmp_path: Path) -> None:
     assert page.startswith("<!doctype html>")
     assert f"{tmp_path / 'copy'} against {truth}" in page
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
+
+
+def test_reports_are_written_before_anything_is_said_to_who_may_not_listen(tmp_path: Path) -> None:
+    truth, report = masks(tmp_path / "truth"), tmp_path / "scores.json"
+    reading, writing = os.pipe()
+    os.close(reading)
+    subprocess.run(
+        [sys.executable, "-m", "medseg", "evaluate", truth, truth, "-o", report],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writing)
+    assert cases_of(report) == {"0", "1", "2"}
 
 
 def test_another_kind_of_report_is_refused_before_any_work(trained: Path, tmp_path: Path) -> None:

@@ -249,8 +249,6 @@ def evaluate(
             workers=workers,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    console = Console()
-    console.print(render(result))
     explained = []
     if explain:
         from medseg.explain.explanation import Explainer
@@ -268,6 +266,10 @@ def evaluate(
             )
     for path in output or []:
         result.save(path, explained=explained if path in pages else ())
+    # Whoever reads this may stop reading.
+    console = Console()
+    console.print(render(result))
+    for path in output or []:
         console.print(f"Wrote {path}", markup=False, highlight=False)
 
 
@@ -299,6 +301,8 @@ def _interact(output: list[Path], **options: Any) -> None:
             **options,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
+    for path in output:
+        found.save(path)
     table = Table("interactions", "Dice", "95 % interval", title=found.truth, title_justify="left")
     for n, mean in enumerate(found.means(), 1):
         assert mean.mean is not None
@@ -316,7 +320,6 @@ def _interact(output: list[Path], **options: Any) -> None:
     if found.note:
         console.print(found.note, markup=False, highlight=False)
     for path in output:
-        found.save(path)
         console.print(f"Wrote {path}", markup=False, highlight=False)
 
 
