@@ -16,7 +16,7 @@ from medseg.errors import ModelError
 from medseg.extras import needed_by
 from medseg.inference.bundle import SUFFIX, Manifest, parse_manifest
 from medseg.inference.predictor import GraphModel, Predictor
-from medseg.inference.runtime import IMAGE, MASK, METADATA, PROBABILITIES, load_onnx
+from medseg.inference.runtime import IMAGE, MASK, METADATA, PROBABILITIES, OnnxModel, load_onnx
 
 Format = Literal["onnx", "openvino", "torchscript", "web"]
 
@@ -201,6 +201,7 @@ def open_onnx(path: Path, *, threads: int | None = None) -> Artefact:
     predictor = load_onnx(path, threads=threads)
 
     def run(images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        assert isinstance(predictor, OnnxModel), "a graph of volumes takes windows"
         mask, shares = predictor.session.run([MASK, PROBABILITIES], {IMAGE: images})
         return mask, shares
 

@@ -18,6 +18,8 @@ from medseg.errors import MedsegError, ModelError
 from medseg.inference.bundle import Manifest
 from medseg.inference.network import Model
 from medseg.inference.runtime import IMAGE, MASK, METADATA, PROBABILITIES
+from medseg.inference.volumes.model import VolumeModel
+from medseg.inference.volumes.runtime import LOGITS, WINDOW
 
 OPSETS = range(18, 26)
 """18 is the first with antialiased resizing, 25 the last that PyTorch's exporter writes."""
@@ -72,20 +74,48 @@ def to_onnx(model: Model, manifest: Manifest | None = None, *, opset: int = OPSE
         MedsegError: another opset.
         ModelError: the network does something that ONNX, or this opset, cannot say.
     """
-    check_opset(opset)
     manifest = manifest or model.manifest
-    wrapped = FileToMask(model).eval()
+    return _to_onnx(
+        FileToMask(model).eval(),
+        example(manifest),
+        manifest,
+        opset,
+        input_names=[IMAGE],
+        output_names=[MASK, PROBABILITIES],
+        dynamic_shapes=({0: "batch", 1: "height", 2: "width"},),
+    )
+
+
+def volume_to_onnx(model: VolumeModel, *, opset: int = OPSETS[0]) -> bytes:
+    """The network of a model of volumes as an ONNX graph of one window.
+
+    Args:
+        model: on the CPU; its manifest is stored in the file.
+        opset: of ONNX, one of :data:`OPSETS`.
+
+    Raises:
+        MedsegError: another opset.
+        ModelError: the network does something that ONNX, or this opset, cannot say.
+    """
+    shape = (1, model.manifest.preprocessing.channels, *model.settings.patch)
+    return _to_onnx(
+        model.network,
+        torch.zeros(shape),
+        model.manifest,
+        opset,
+        input_names=[WINDOW],
+        output_names=[LOGITS],
+    )
+
+
+def _to_onnx(
+    module: nn.Module, inputs: Tensor, manifest: Manifest, opset: int, **options: Any
+) -> bytes:
+    check_opset(opset)
     try:
         with quiet():
             program: Any = torch.onnx.export(
-                wrapped,
-                (example(manifest),),
-                dynamo=True,
-                input_names=[IMAGE],
-                output_names=[MASK, PROBABILITIES],
-                dynamic_shapes=({0: "batch", 1: "height", 2: "width"},),
-                opset_version=opset,
-                verbose=False,
+                module, (inputs,), dynamo=True, opset_version=opset, verbose=False, **options
             )
         proto = program.model_proto
     except Exception as error:  # whatever a network of the user's own makes the exporter raise

@@ -17,12 +17,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medseg.errors import ModelError
 from medseg.inference.predictor import Predictor, load
+from medseg.inference.volumes.predictor import VolumePredictor
 
 RUNS, WARM_UP = 20, 3
 
@@ -45,7 +47,7 @@ class Cost:
 
 def measure(
     path: Path,
-    image: NDArray[np.uint8],
+    image: NDArray[Any],
     *,
     threads: int,
     weights: bool = False,
@@ -55,7 +57,8 @@ def measure(
 
     Args:
         path: a bundle, ``.onnx``, ``.xml`` or ``.pt``.
-        image: ``(H, W, C)``.
+        image: ``(H, W, C)`` uint8; of a model of volumes ``(C, S, H, W)`` on the model's own
+            grid.
         threads: that compute it.
         weights: of a bundle, take the weights, computed by PyTorch, and not the graph.
         system: for a bundle whose network came from a Python file: that file.
@@ -105,19 +108,25 @@ def _opened(engine: str, path: Path, threads: int, system: str | None) -> Predic
 
 
 def time_predictions(
-    predictors: Sequence[Predictor], image: NDArray[np.uint8], *, runs: int = RUNS
+    predictors: Sequence[Predictor], image: NDArray[Any], *, runs: int = RUNS
 ) -> list[list[float]]:
     """Milliseconds from decoded image to mask, ``runs`` times for each; predictors take turns, so
     that what disturbs one disturbs all."""
     times: list[list[float]] = [[] for _ in predictors]
-    size = (image.shape[0], image.shape[1])
     for turn in range(WARM_UP + runs):
         for predictor, found in zip(predictors, times, strict=True):
             begun = time.perf_counter()
-            next(predictor.infer([predictor.prepare(image)], [size]))
+            _predict(predictor, image)
             if turn >= WARM_UP:
                 found.append(1000 * (time.perf_counter() - begun))
     return times
+
+
+def _predict(predictor: Predictor, image: NDArray[Any]) -> None:
+    if isinstance(predictor, VolumePredictor):
+        predictor.predict_array(image, predictor.settings.spacing_mm)
+    else:
+        next(predictor.infer([predictor.prepare(image)], [(image.shape[0], image.shape[1])]))
 
 
 def _high_water() -> int | None:

@@ -13,6 +13,7 @@ from medseg.errors import ModelError
 from medseg.export.formats import Artefact
 from medseg.inference.bundle import Golden, Manifest
 from medseg.inference.predictor import Prediction, Predictor
+from medseg.inference.volumes.predictor import VolumeOptions, VolumePredictor
 
 SAME = 1e-3
 """Probabilities of an image alone and in a batch differ by less."""
@@ -40,6 +41,14 @@ class Difference:
     farthest: float
 
 
+def answer(predictor: Predictor, case: Golden) -> Prediction:
+    """Classes and probabilities of the image or volume of a case."""
+    if isinstance(predictor, VolumePredictor):
+        options = VolumeOptions(with_probabilities=True)
+        return predictor.predict_array(case.image, case.spacing, options)
+    return predict(predictor, case.image)
+
+
 def predict(predictor: Predictor, image: NDArray[np.uint8]) -> Prediction:
     """Classes and probabilities of one ``(H, W, C)`` image."""
     size = (image.shape[0], image.shape[1])
@@ -48,7 +57,7 @@ def predict(predictor: Predictor, image: NDArray[np.uint8]) -> Prediction:
 
 def compare(predictor: Predictor, case: Golden) -> Difference:
     """How the mask of ``predictor`` differs from that of ``case``."""
-    found = predict(predictor, case.image)
+    found = answer(predictor, case)
     assert found.probabilities is not None
     flipped = found.classes != case.classes
     distance = _from_decision(found.probabilities, predictor.manifest.threshold)
@@ -81,8 +90,9 @@ def check_parity(
         ModelError: how many pixels of which cases flip, and how far from the decision.
     """
     differences = [compare(artefact.predictor, case) for case in cases]
+    unit = "pixels" if reference.manifest.volume is None else "voxels"
     wrong = [
-        f"{each.flipped:,} of {each.pixels:,} pixels of case {number} "
+        f"{each.flipped:,} of {each.pixels:,} {unit} of case {number} "
         f"(at most {each.farthest:.1e} from the decision)"
         for number, each in enumerate(differences)
         if each.flipped
@@ -134,6 +144,49 @@ def check_shapes(artefact: Artefact, name: str, *, alike: bool = True) -> None:
                 name, f"two images of {width} x {height} pixels get other masks than each alone",
                 "The network must treat images of a batch alike: report it to its author",
             )  # fmt: skip
+
+
+def check_windows(predictor: VolumePredictor, reference: VolumePredictor, name: str) -> None:
+    """Refuse an artefact that puts windows together to other probabilities.
+
+    Args:
+        predictor: the artefact, opened as its user will open it.
+        reference: PyTorch on this machine.
+        name: of the artefact, for the message.
+
+    Raises:
+        ModelError: a volume of eight windows has others.
+    """
+    step = 1 - reference.settings.overlap
+    slices, rows, columns = (side + max(1, int(side * step)) for side in reference.settings.patch)
+    case = synthetic_volume(reference, (slices, rows, columns), 0)
+    found, due = (answer(each, case).probabilities for each in (predictor, reference))
+    assert found is not None
+    assert due is not None
+    # NaN is not below it either.
+    farthest = float(np.abs(found - due).max())
+    if not farthest <= SAME:
+        raise ModelError(
+            name,
+            f"probabilities of a volume of {slices} x {rows} x {columns} voxels differ from "
+            f"PyTorch's by up to {farthest:.1e}. Nothing was written",
+            "Try another --opset",
+        )
+
+
+def synthetic_volume(reference: VolumePredictor, shape: tuple[int, int, int], seed: int) -> Golden:
+    """Seeded noise of ``shape`` on the model's own grid, and the mask that ``reference`` gives it.
+
+    It has the spread that the model's normalisation expects where that is fixed.
+    """
+    random = np.random.default_rng(seed)
+    planes = []
+    for rule in reference.settings.intensity:
+        low, high = (-2.0, 2.0) if rule.low is None or rule.high is None else (rule.low, rule.high)
+        planes.append(random.uniform(low, high, shape))
+    image = np.stack(planes).astype(np.float32)
+    spacing = reference.settings.spacing_mm
+    return Golden(image, reference.predict_array(image, spacing).classes, spacing)
 
 
 def synthetic_cases(reference: Predictor) -> tuple[Golden, ...]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from medseg.export.parity import decided
 from medseg.inference.bundle import SUFFIX, read_bundle, read_golden, write_bundle
-from medseg.inference.network import load_network
+from medseg.inference.network import load_model
 from medseg.inference.pruning import prune
+from medseg.inference.volumes.model import VolumeModel
 from medseg.report.card import model_card
 
 
@@ -33,9 +35,16 @@ def pruned_file(source: Path, depth: int | None, system: str | None) -> Iterator
         yield source
         return
     bundle = prune(source, read_bundle(source), depth, system)
-    model = load_network(source, device="cpu", system=system, depth=depth)
+    model = load_model(source, device="cpu", system=system, depth=depth)
     whole = read_golden(source)
-    golden = tuple(decided(model, (case.image for case in whole), len(whole)))
+    golden = (
+        tuple(
+            replace(case, classes=model.predict_array(case.image, case.spacing).classes)
+            for case in whole
+        )
+        if isinstance(model, VolumeModel)
+        else tuple(decided(model, (case.image for case in whole), len(whole)))
+    )
     with tempfile.TemporaryDirectory(prefix="medseg-pruned-") as folder:
         path = Path(folder) / f"{source.stem}{SUFFIX}"
         card = model_card(bundle.manifest)

@@ -20,7 +20,7 @@ from medseg.inference.bundle import (
     read_manifest,
 )
 from medseg.inference.onnx_file import MAX_BYTES, read_onnx
-from medseg.inference.predictor import GraphModel
+from medseg.inference.predictor import GraphModel, Predictor
 
 METADATA = "medseg"
 """The key of an ONNX file's metadata that holds the manifest as JSON."""
@@ -38,6 +38,9 @@ Signature = dict[str, tuple[str, list[int | None]]]
 
 BAKED_IN = ("num_classes", "preprocessing", "temperature", "threshold", "weights_sha256")
 """What a manifest says that a graph has as numbers of its own."""
+
+BAKED_IN_VOLUMES = ("num_classes", "volume", "weights_sha256")
+"""Likewise, of a model of volumes, and how windows are made for it."""
 
 
 class OnnxModel(GraphModel):
@@ -65,11 +68,20 @@ class OnnxModel(GraphModel):
     ) -> None:
         super().__init__(manifest)
         self.source = source
-        with _told(source):
+        with told(source):
             if "QuantizeLinear" in read_onnx(graph).operations:
                 self.precision = "int8"
             self.session = open_session(graph, threads=threads)
-            self._check_signature()
+            classes, channels = manifest.num_classes, manifest.preprocessing.channels
+            check_signature(
+                self.session,
+                {IMAGE: ("tensor(uint8)", [None, None, None, channels])},
+                {
+                    MASK: ("tensor(uint8)", [None, None, None]),
+                    PROBABILITIES: ("tensor(float)", [None, classes, None, None]),
+                },
+                source,
+            )
 
     def apply(
         self, image: NDArray[np.uint8], *, with_probabilities: bool
@@ -79,7 +91,7 @@ class OnnxModel(GraphModel):
 
     def _run(self, wanted: list[str], image: NDArray[np.uint8]) -> list[NDArray[Any]]:
         """The ``wanted`` outputs of one image, checked: a graph may do what it likes."""
-        with _told(self.source):
+        with told(self.source):
             options = _giving_back() if image[:, :, 0].size >= LARGE else None
             outputs = self.session.run(wanted, {IMAGE: image[None]}, options)
             found = [each[0] for each in outputs]
@@ -92,29 +104,34 @@ class OnnxModel(GraphModel):
                     raise ValueError(f"its mask holds the class {values.max()}")
         return found
 
-    def _check_signature(self) -> None:
-        """Inputs and outputs by name, type and shape."""
-        classes, channels = self.manifest.num_classes, self.manifest.preprocessing.channels
-        image: Signature = {IMAGE: ("tensor(uint8)", [None, None, None, channels])}
-        answer: Signature = {
-            MASK: ("tensor(uint8)", [None, None, None]),
-            PROBABILITIES: ("tensor(float)", [None, classes, None, None]),
-        }
-        for what, found, due in (
-            ("takes", self.session.get_inputs(), image),
-            ("gives", self.session.get_outputs(), answer),
-        ):
-            same = len(found) == len(due) and all(
-                each.name in due and _fits(each, *due[each.name]) for each in found
+
+def check_signature(session: Any, takes: Signature, gives: Signature, source: object) -> None:
+    """Refuse a graph with other inputs or outputs, by name, type and shape.
+
+    Args:
+        session: of ONNX Runtime.
+        takes: the inputs that are due.
+        gives: the outputs.
+        source: of the graph, for the message.
+
+    Raises:
+        ModelError: they are others.
+    """
+    for what, found, due in (
+        ("takes", session.get_inputs(), takes),
+        ("gives", session.get_outputs(), gives),
+    ):
+        same = len(found) == len(due) and all(
+            each.name in due and _fits(each, *due[each.name]) for each in found
+        )
+        if not same:
+            shown = ", ".join(f"{each.name} {each.type} {each.shape}" for each in found[:4])
+            raise ModelError(
+                source,
+                f"its graph {what} {shown or 'nothing'}, which is not what its labels and "
+                "pre-processing need",
+                "Export it again with `medseg export`",
             )
-            if not same:
-                shown = ", ".join(f"{each.name} {each.type} {each.shape}" for each in found[:4])
-                raise ModelError(
-                    self.source,
-                    f"its graph {what} {shown or 'nothing'}, which is not what its labels and "
-                    "pre-processing need",
-                    "Export it again with `medseg export`",
-                )
 
 
 def _fits(found: Any, kind: str, shape: Sequence[int | None]) -> bool:
@@ -156,7 +173,7 @@ def _giving_back() -> Any:
     return options
 
 
-def load_onnx(path: Path, *, threads: int | None = None) -> OnnxModel:
+def load_onnx(path: Path, *, threads: int | None = None) -> Predictor:
     """Load an exported ``.onnx`` file or a bundle that holds a graph.
 
     Raises:
@@ -165,7 +182,7 @@ def load_onnx(path: Path, *, threads: int | None = None) -> OnnxModel:
     """
     if path.suffix.lower() != SUFFIX:
         graph = _read(path)
-        return OnnxModel(manifest_of_graph(path, graph), graph, threads=threads, source=path)
+        return _model_of(manifest_of_graph(path, graph), graph, threads, path)
     stored = read_graph(path)
     if stored is None:
         raise ModelError(
@@ -175,12 +192,21 @@ def load_onnx(path: Path, *, threads: int | None = None) -> OnnxModel:
             "pip install 'medseg[train]'",
         )
     manifest, inner = read_manifest(path), manifest_of_graph(path, stored)
-    for name in BAKED_IN:
+    for name in BAKED_IN if manifest.volume is None else BAKED_IN_VOLUMES:
         if getattr(manifest, name) != getattr(inner, name):
             raise ModelError(
                 path, f"its graph is that of another model ({name} differs)", "Export it again"
             )
-    return OnnxModel(manifest, stored, threads=threads, source=path)
+    return _model_of(manifest, stored, threads, path)
+
+
+def _model_of(manifest: Manifest, graph: bytes, threads: int | None, path: Path) -> Predictor:
+    if manifest.volume is None:
+        return OnnxModel(manifest, graph, threads=threads, source=path)
+    # It takes from here what both have in common.
+    from medseg.inference.volumes.runtime import OnnxVolumeModel
+
+    return OnnxVolumeModel(manifest, graph, threads=threads, source=path)
 
 
 def manifest_of_graph(path: Path, graph: bytes) -> Manifest:
@@ -189,14 +215,14 @@ def manifest_of_graph(path: Path, graph: bytes) -> Manifest:
     Raises:
         ModelError: damaged, or not exported by medseg.
     """
-    with _told(path):
+    with told(path):
         stored = read_onnx(graph).metadata.get(METADATA)
     if stored is None:
         raise ModelError(
             path, "it was not exported by medseg: labels and pre-processing are not in it",
             "Export it with `medseg export`",
         )  # fmt: skip
-    with _told(path):
+    with told(path):
         return parse_manifest(path, stored)
 
 
@@ -209,7 +235,7 @@ def _read(path: Path) -> bytes:
 
 
 @contextmanager
-def _told(source: object) -> Iterator[None]:
+def told(source: object) -> Iterator[None]:
     """Whatever is wrong with a graph is a ModelError; ONNX Runtime raises a dozen kinds."""
     try:
         yield

@@ -22,6 +22,7 @@ PATCH = (4, 6, 8)
 def manifest_and_weights(
     labels: dict[str, int] = ORGANS,
     *,
+    system: str = SYSTEM,
     channels: int = 1,
     options: dict[str, Any] | None = None,
     postprocessing: dict[str, Any] | None = None,
@@ -31,11 +32,11 @@ def manifest_and_weights(
     """What a training would store; ``volume`` is its section of that name."""
     torch.manual_seed(0)
     classes = 1 if len(labels) == 2 else len(labels)
-    network = create_model(SYSTEM, in_channels=channels, num_classes=classes, **(options or {}))
+    network = create_model(system, in_channels=channels, num_classes=classes, **(options or {}))
     weights = save(network.state_dict())
     manifest = Manifest.model_validate(
         {
-            "system": SYSTEM,
+            "system": system,
             "network": options or {},
             "num_classes": classes,
             "labels": [StoredLabel(name=name, value=value) for name, value in labels.items()],
