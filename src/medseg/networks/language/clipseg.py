@@ -2,102 +2,29 @@
 
 CLIP's two towers as they are. What the image tower holds after three of its layers goes through a
 small decoder, and the sentence's vector scales and shifts its features once, at the deepest of the
-three (FiLM). Only the layers come from transformers; how they follow each other stands here, so that
-images need not be square, layers that nothing depends on are not computed, and other networks can
-change what lies between.
+three (FiLM). Only the layers come from transformers. How they follow each other stands here, so
+that images need not be square, layers that nothing depends on are not computed, and other networks
+can change what lies between.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
-from safetensors.torch import load_file
-from torch import Tensor, nn
-from typing_extensions import TypedDict
+from torch import Tensor
 
-from medseg.errors import ModelError
 from medseg.extras import needed_by
+from medseg.networks.language.clipseg_size import SIZES, Size, configuration
+from medseg.networks.language.clipseg_weights import PublishedCLIPSeg
 from medseg.networks.language.text_network import TextNetwork
-from medseg.networks.language.words import BYTES, Words, read_vocabulary
+from medseg.networks.language.words import Words
 from medseg.nn.blocks import crop, pad_to_multiple
-
-if TYPE_CHECKING:
-    from transformers import CLIPSegConfig
-
-Count = Annotated[int, Field(ge=1)]
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet, by which published weights want images normalised."""
-
-CONFIGURATION = "config.json"
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-
-
-class Tower(TypedDict):
-    """A transformer: channels, layers, heads, and channels between the two layers of its MLPs."""
-
-    width: Count
-    layers: Count
-    heads: Count
-    hidden: Count
-
-
-@with_config(ConfigDict(extra="forbid"))
-class Size(TypedDict):
-    """All numbers that a CLIPSeg is built by.
-
-    ``patch`` is in pixels; ``grid`` is the side of the square of patches that positions are learnt
-    for, and are resized from. ``pieces`` of the vocabulary, ``length`` of a sentence in them.
-    ``common`` is the width in which images and sentences meet. ``taps`` are the layers of the image
-    tower, from 0, that the decoder takes. ``refined``: whether the decoder ends in three
-    convolutions rather than in one.
-    """
-
-    image: Tower
-    text: Tower
-    patch: Count
-    grid: Count
-    pieces: Count
-    length: Count
-    common: Count
-    taps: list[Annotated[int, Field(ge=0)]]
-    decoder: Tower
-    refined: bool
-    activation: Literal["quick_gelu", "gelu"]
-
-
-PUBLISHED: Size = {
-    "image": {"width": 768, "layers": 12, "heads": 12, "hidden": 3072},
-    "text": {"width": 512, "layers": 12, "heads": 8, "hidden": 2048},
-    "patch": 16,
-    "grid": 14,
-    "pieces": 49_408,
-    "length": 77,
-    "common": 512,
-    "taps": [3, 6, 9],
-    "decoder": {"width": 64, "layers": 3, "heads": 4, "hidden": 2048},
-    "refined": True,
-    "activation": "quick_gelu",
-}
-TINY: Size = {
-    "image": {"width": 96, "layers": 4, "heads": 4, "hidden": 192},
-    "text": {"width": 64, "layers": 4, "heads": 4, "hidden": 128},
-    "patch": 8,
-    "grid": 8,
-    "pieces": BYTES + 2,
-    "length": 77,
-    "common": 64,
-    "taps": [1, 2, 3],
-    "decoder": {"width": 64, "layers": 3, "heads": 4, "hidden": 128},
-    "refined": False,
-    "activation": "quick_gelu",
-}
-SIZES: Mapping[str, Size] = {"rd64-refined": PUBLISHED, "tiny": TINY}
 
 
 class CLIPSeg(TextNetwork):
@@ -137,12 +64,12 @@ class CLIPSeg(TextNetwork):
             raise ValueError(f"num_classes={num_classes}: structures are segmented one by one")
         if weights and size != "rd64-refined":
             raise ValueError("weights say their size themselves: leave size out")
-        found = _Published(Path(weights)) if weights else None
-        self.size = found.size if found else SIZES[size] if isinstance(size, str) else size
-        self.frozen = size != "tiny" if frozen == "auto" else frozen
         with needed_by("CLIPSeg"):
             from transformers import CLIPSegForImageSegmentation
-        self.clipseg: Any = CLIPSegForImageSegmentation(_configuration(self.size))
+        found = PublishedCLIPSeg(Path(weights)) if weights else None
+        self.size = found.size if found else SIZES[size] if isinstance(size, str) else size
+        self.frozen = size != "tiny" if frozen == "auto" else frozen
+        self.clipseg: Any = CLIPSegForImageSegmentation(configuration(self.size))
         self.words = Words(
             self.size["pieces"], self.size["length"], found.vocabulary if found else None
         )
@@ -256,166 +183,3 @@ def _first(output: Any) -> Tensor:
     """Of a layer, whichever version of transformers it is of."""
     found: Tensor = output[0] if isinstance(output, tuple) else output
     return found
-
-
-def _configuration(size: Size) -> CLIPSegConfig:
-    """What transformers builds a network of ``size`` by.
-
-    Raises:
-        ValueError: heads do not divide a width, or layers that are to be tapped are not there.
-    """
-    from transformers import CLIPSegConfig
-
-    taps, decoder = size["taps"], size["decoder"]
-    for tower in (size["image"], size["text"], decoder):
-        if tower["width"] % tower["heads"]:
-            raise ValueError(f"width={tower['width']} is not a multiple of heads={tower['heads']}")
-    if sorted(set(taps)) != taps or not taps or taps[-1] >= size["image"]["layers"]:
-        raise ValueError(f"taps={taps} must be layers of the image tower, in their order")
-    if decoder["layers"] != len(taps):
-        raise ValueError(f"a decoder of {decoder['layers']} layers does not fit {len(taps)} taps")
-    if size["refined"] and size["patch"] != 16:
-        raise ValueError(f"patch={size['patch']} must be 16 in a refined decoder")
-    return CLIPSegConfig(
-        vision_config={
-            **_tower(size["image"], size["activation"]),
-            "image_size": size["grid"] * size["patch"],
-            "patch_size": size["patch"],
-        },
-        text_config={
-            **_tower(size["text"], size["activation"]),
-            "vocab_size": size["pieces"],
-            "max_position_embeddings": size["length"],
-            "bos_token_id": size["pieces"] - 2,
-            "eos_token_id": size["pieces"] - 1,
-            "pad_token_id": size["pieces"] - 1,
-        },
-        projection_dim=size["common"],
-        extract_layers=taps,
-        reduce_dim=decoder["width"],
-        decoder_num_attention_heads=decoder["heads"],
-        decoder_intermediate_size=decoder["hidden"],
-        use_complex_transposed_convolution=size["refined"],
-    )
-
-
-def _tower(tower: Tower, activation: str) -> dict[str, Any]:
-    return {
-        "hidden_size": tower["width"],
-        "num_hidden_layers": tower["layers"],
-        "num_attention_heads": tower["heads"],
-        "intermediate_size": tower["hidden"],
-        "hidden_act": activation,
-    }
-
-
-class _Published:
-    """Weights with configuration and vocabulary as they are published.
-
-    Args:
-        place: the folder, or a file in it.
-
-    Raises:
-        ModelError: there are none, or of another network.
-    """
-
-    def __init__(self, place: Path) -> None:
-        self.folder = place if place.is_dir() else place.parent
-        if not place.exists():
-            raise ModelError(
-                f"network.weights={place}", "there is no such folder",
-                "Name the folder with CLIPSeg's config.json, weights, vocab.json and merges.txt; "
-                "nothing is downloaded",
-            )  # fmt: skip
-        self.size = self._size()
-        self.vocabulary = read_vocabulary(self.folder)
-
-    def _size(self) -> Size:
-        where = self.folder / CONFIGURATION
-        try:
-            found = json.loads(where.read_text(encoding="utf-8"))
-            if found.get("model_type") != "clipseg":
-                raise ValueError(f"it is of {found.get('model_type')!r}, not of 'clipseg'")
-            return _size_of(found)
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-            reason = _first_error(error) if isinstance(error, ValidationError) else error
-            raise ModelError(
-                where, f"it is no configuration of CLIPSeg ({reason})",
-                f"Put the {CONFIGURATION} there that is published with the weights",
-            ) from error  # fmt: skip
-
-    def fill(self, network: nn.Module) -> None:
-        """Put the weights into ``network``, every one.
-
-        Raises:
-            ModelError: they cannot be read, or are not the network's.
-        """
-        files = [self.folder / name for name in WEIGHTS]
-        where = next((file for file in files if file.is_file()), None)
-        if where is None:
-            raise ModelError(self.folder, f"it holds no {' or '.join(WEIGHTS)}", "Put one there")
-        try:
-            if where.suffix == ".bin":
-                weights = torch.load(where, map_location="cpu", weights_only=True)
-            else:
-                weights = load_file(where)
-            # Older files hold the numbers of the positions, which are no weights.
-            weights = {k: v for k, v in weights.items() if not k.endswith(".position_ids")}
-            network.load_state_dict(weights)
-        except Exception as error:  # files are anybody's, and torch and safetensors raise their own
-            reason = " ".join(str(error).split())[:300]
-            raise ModelError(
-                where, f"it does not hold the weights of its {CONFIGURATION} ({reason})",
-                "Copy it again",
-            ) from error  # fmt: skip
-
-
-def _size_of(found: Mapping[str, Any]) -> Size:
-    """What a published ``config.json`` says; what it leaves out is as in transformers.
-
-    Raises:
-        ValueError: it is another network.
-    """
-    from transformers import CLIPSegConfig
-
-    config: Any = CLIPSegConfig(**found)
-    image, text = config.vision_config, config.text_config
-    if {image.layer_norm_eps, text.layer_norm_eps} != {1e-5} or config.conditional_layer != 0:
-        raise ValueError("its layers are normalised or conditioned in another way")
-    if image.hidden_act != text.hidden_act:
-        raise ValueError("its towers have different activations")
-    taps = list(config.extract_layers)
-    return TypeAdapter(Size).validate_python(
-        {
-            "image": _numbers(image),
-            "text": _numbers(text),
-            "patch": image.patch_size,
-            "grid": image.image_size // image.patch_size,
-            "pieces": text.vocab_size,
-            "length": text.max_position_embeddings,
-            "common": config.projection_dim,
-            "taps": taps,
-            "decoder": {
-                "width": config.reduce_dim,
-                "layers": len(taps),
-                "heads": config.decoder_num_attention_heads,
-                "hidden": config.decoder_intermediate_size,
-            },
-            "refined": config.use_complex_transposed_convolution,
-            "activation": image.hidden_act,
-        }
-    )
-
-
-def _numbers(tower: Any) -> Tower:
-    return {
-        "width": tower.hidden_size,
-        "layers": tower.num_hidden_layers,
-        "heads": tower.num_attention_heads,
-        "hidden": tower.intermediate_size,
-    }
-
-
-def _first_error(error: ValidationError) -> str:
-    first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

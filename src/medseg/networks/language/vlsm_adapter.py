@@ -13,7 +13,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from medseg.networks.language.clipseg import CLIPSeg, Size
+from medseg.networks.language.clipseg import CLIPSeg
+from medseg.networks.language.clipseg_size import Size
 from medseg.nn.adapter import Adapter, adapt_output
 
 Places = Literal["dense", "shallow", "none"]
