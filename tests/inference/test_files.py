@@ -16,7 +16,8 @@ from medseg.data.io import read_image, read_mask
 from medseg.data.source import File
 from medseg.errors import DataError, MedsegError
 from medseg.inference import files as files_module
-from medseg.inference.files import PredictOptions, find_inputs, predict_files
+from medseg.inference.files import PredictOptions, predict_files
+from medseg.inference.inputs import find_inputs
 from medseg.inference.network import Model
 from medseg.inference.network import load_network as load
 

@@ -25,7 +25,8 @@ from medseg.data.io.volume import read_header, read_labels, volume_files
 from medseg.data.slices import open_slices
 from medseg.errors import DataError
 from medseg.inference import files as files_module
-from medseg.inference.files import PredictOptions, find_inputs, predict_files
+from medseg.inference.files import PredictOptions, predict_files
+from medseg.inference.inputs import find_inputs
 from medseg.inference.network import Model
 from medseg.inference.network import load_network as load
 

@@ -176,7 +176,7 @@ def _pointed(model: Predictor, prompts: Prompts, inputs: list[str], layout: str)
         MedsegError: it is pointed into several images, or takes no such prompts.
     """
     from medseg.errors import MedsegError, ModelError, plural
-    from medseg.inference.files import find_inputs
+    from medseg.inference.inputs import find_inputs
     from medseg.inference.promptable import PromptableModel
     from medseg.inference.text import TextModel
 

@@ -24,7 +24,7 @@ from medseg.explain.picture import draw
 from medseg.explain.scores import MOST_ALIKE
 from medseg.explain.target import NothingToExplainError
 from medseg.files import atomic_path, write_text
-from medseg.inference.files import find_inputs
+from medseg.inference.inputs import find_inputs
 from medseg.metrics.pairing import DEFAULT_READING, find_truths, read_truth
 
 TABLE = "explanations.csv"
