@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -9,7 +10,9 @@ from PIL import Image
 
 import medseg as package
 from commands import medseg
+from data.volumes import ramp, save_nifti
 from inference.builders import bundle
+from inference.volumes.builders import bundle as volume_bundle
 from medseg.errors import ModelError
 from medseg.inference.bundle import Golden, Manifest, read_bundle, read_golden, write_bundle
 from medseg.inference.network import load_network
@@ -136,3 +139,19 @@ def test_onnx_runtime_cannot_prune(whole: Path) -> None:
     refused = medseg("predict", whole, "x.png", "-o", "out", "--depth", 1, "--engine", "onnx")
     assert refused.code == 2
     assert "cannot be pruned any more" in refused.message
+
+
+def test_volumes_are_predicted_at_a_depth_too(tmp_path: Path) -> None:
+    options = {"widths": list(WIDTHS), "dims": 3}
+    whole = volume_bundle(tmp_path / "whole.medseg", system="unetpp", options=options)
+    assert medseg("export", whole, "-o", tmp_path / "1.medseg", "--depth", 1).code == 0
+    save_nifti(tmp_path / "a.nii.gz", ramp((12, 10, 6)))
+    masks = []
+    for name, model, *depth in (
+        ("small", tmp_path / "1.medseg"), ("pruned", whole, "--depth", 1), ("whole", whole),
+    ):  # fmt: skip
+        done = medseg("predict", model, tmp_path / "a.nii.gz", "-o", tmp_path / name, *depth)
+        assert done.code == 0, done.err
+        masks.append(np.asarray(nibabel.load(tmp_path / name / "a.nii.gz").dataobj))
+    assert np.array_equal(masks[0], masks[1])
+    assert not np.array_equal(masks[1], masks[2])
