@@ -1,24 +1,15 @@
 import csv
 import io
-import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from benchmark.synthetic import benchmark_folder
 from medseg.benchmark.reading import Results, Task
 from medseg.benchmark.tables import (
-    Entry,
-    Table,
     all_tables,
-    as_files,
-    csv_text,
     efficiency,
     groups,
-    latex,
-    markdown,
     overview,
     pairs,
     pairs_with_best,
@@ -26,9 +17,9 @@ from medseg.benchmark.tables import (
     scores,
     trainings,
 )
+from medseg.benchmark.tabular import Table, as_files, csv_text, markdown
 
 GLAS = Task("glas", "glas")
-TEXT = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S", "Zs"]), max_size=12)
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +30,6 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
 
 def lines(table: Table) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(csv_text(table))))
-
-
-def table_of(*rows: tuple[str, ...]) -> Table:
-    """A table whose second column is small print and whose third is bold."""
-    entries = tuple((Entry(a), Entry("1", (b,)), Entry(c, (), True)) for a, b, c in rows)
-    return Table("trial", "A caption.", ("Name", "x", "y"), entries, 1, (), ())
 
 
 def test_the_best_is_bold_and_all_others_have_a_p_against_it(results: Results) -> None:
@@ -156,25 +141,6 @@ def test_metrics_of_which_less_is_better_are_named(results: Results) -> None:
 def test_each_table_has_three_files_of_its_own(results: Results) -> None:
     tables = all_tables(results)
     assert len(as_files(tables)) == 3 * len(tables)
-
-
-@given(st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=1, max_size=3))
-def test_no_text_breaks_a_markdown_table(rows: list[tuple[str, str, str]]) -> None:
-    body = markdown(table_of(*rows)).split("\n\n", 1)[1].splitlines()
-    assert len(body) == len(rows) + 2
-    for line in body:
-        assert len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) == 4
-
-
-@given(st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=1, max_size=3))
-def test_no_text_breaks_a_latex_table(rows: list[tuple[str, str, str]]) -> None:
-    text = latex(table_of(*rows))
-    plain = re.sub(r"\\[&%$#_{}]", "", text)
-    assert plain.count("{") == plain.count("}")
-    assert not set("%$#_~^<>|") & set(plain)
-    body = plain.split("\\hline\n")[1].split("\\end{tabular}")[0].splitlines()
-    assert len(body) == len(rows)
-    assert all(line.count("&") == 2 and line.endswith(r"\\") for line in body)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ from medseg.benchmark.examples import examples
 from medseg.benchmark.figures import all_figures
 from medseg.benchmark.figures.frame import Drawing
 from medseg.benchmark.reading import NOT_RUN, Results, Task
-from medseg.benchmark.tables import Table, all_tables
+from medseg.benchmark.tables import all_tables
+from medseg.benchmark.tabular import Table, as_files
 from medseg.errors import plural
 from medseg.files import write_text
 from medseg.metrics.panel import METRICS
@@ -52,7 +53,7 @@ def write_report(out: str | Path, *, progress: Callable[[str], None] | None = No
     folder = Path(out) / FOLDER
     say("tables")
     tables = all_tables(results)
-    written = {folder / "tables" / name: text for name, text in make.as_files(tables).items()}
+    written = {folder / "tables" / name: text for name, text in as_files(tables).items()}
     for path, text in written.items():
         write_text(path, text)
     say("figures")
