@@ -17,7 +17,7 @@ from medseg.benchmark.tables import (
     scores,
     trainings,
 )
-from medseg.benchmark.tabular import Table, as_files, csv_text, markdown
+from medseg.benchmark.tabular import Entry, Table, as_files, csv_text, markdown
 
 GLAS = Task("glas", "glas")
 
