@@ -244,3 +244,10 @@ def test_of_many_groups_the_terminal_shows_the_worst() -> None:
 def test_without_groups_nothing_is_said_of_them(text: str) -> None:
     assert "Groups of patients" not in text
     assert "equity" not in terminal(evaluation()).lower()
+
+
+def test_the_terminal_says_when_there_is_one_group_alone() -> None:
+    evaluation = by_sex(3, "f")
+    groups = {"sex": dict.fromkeys(evaluation.case_means("dice"), "f")}
+    alone = summarise(evaluation.rows, EYE, groups=groups)
+    assert "sex: all cases whose group is known are f" in terminal(alone)

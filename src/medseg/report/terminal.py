@@ -77,7 +77,8 @@ def _groups(evaluation: Evaluation, attribute: str, most: int) -> list[Renderabl
         each for each in evaluation.equity if each.attribute == attribute and each.label is None
     ]
     if not compared:
-        return []
+        found = ", ".join(sorted(set(evaluation.groups[attribute].values())))
+        return [Text(f"{attribute}: all cases whose group is known are {found}", style="dim")]
     table = Table(show_edge=False, pad_edge=False)
     table.add_column(escape(attribute))
     table.add_column("cases", justify="right")
