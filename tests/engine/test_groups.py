@@ -10,8 +10,12 @@ import pytest
 import yaml
 
 from data.builders import squares
+from data.volumes import balls
 from engine.test_methods import few, interrupted_after
 from engine.test_train import assert_same_bits, without_times
+from engine.test_volume_training import NETWORK
+from engine.test_volume_training import run as train_volumes
+from medseg import evaluate
 from medseg.errors import DataError
 
 FAIR = "method=fairseg"
@@ -86,3 +90,20 @@ def test_any_column_can_be_compared(tmp_path: Path) -> None:
     data = grouped(tmp_path / "data", {"site": "ab", "group:sex": "fm"})
     folder = few(data, tmp_path / "run", FAIR, "data.attribute=site", epochs=1)
     assert yaml.safe_load((folder / "recipe.yaml").read_text())["data"]["attribute"] == "site"
+
+
+def test_volumes_are_of_the_group_of_all_their_slices(tmp_path: Path) -> None:
+    root = balls(tmp_path / "data", 8)
+    names = sorted(path.name for path in (root / "images").iterdir())
+    lines = [f"images/{name},labels/{name},{'fm'[i % 2]}" for i, name in enumerate(names)]
+    (root / "manifest.csv").write_text("\n".join(["image,mask,group:sex", *lines]) + "\n")
+    network = tmp_path / "tiny.py"
+    network.write_text(NETWORK)
+    folder = train_volumes(
+        root, tmp_path / "run", str(network), FAIR, epochs=1, seed=1, batch_size=4
+    ).folder
+    (row,) = without_times(folder)
+    assert row["loss_fair_dice"] > 0
+    found = evaluate(root, folder, part="all", device="cpu", system=str(network))
+    assert set(found.groups["sex"].values()) == {"f", "m"}
+    assert len(found.equity) == 2

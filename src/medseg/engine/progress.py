@@ -82,6 +82,8 @@ class TrainingProgress:
         """An epoch ended with the metrics ``row``."""
         name = next(key for key in row if key.startswith("val_"))
         score = f"{name.replace('_', ' ').replace('dice', 'Dice')} {row[name]:.4f}"
+        if (worst := row.get(f"{name}_worst_group")) is not None:
+            score += f", worst group {worst:.4f}"
         self.progress.update(self.task, score=score)
         if not self.quiet and not self.console.is_terminal:
             self.console.print(
