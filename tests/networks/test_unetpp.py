@@ -6,6 +6,7 @@ import pytest
 import torch
 from images.checks import fill_with_waves, on_meta
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from medseg.networks.unetpp import DoubleConvolution, UNetPlusPlus, logits_of_mean
 from medseg.nn.blocks import count_parameters
@@ -157,3 +158,39 @@ def test_weights_of_waves_give_the_numbers_of_the_official_network() -> None:
     found = [logits.mean().item(), logits.std().item(), *logits[0, :, 7, 11].tolist()]
     expected = [-0.13892965, 0.57536727, -0.00025584, 0.0027173]
     assert found == pytest.approx(expected, rel=1e-3, abs=1e-5)
+
+
+def discs(count: int, key: int) -> tuple[Tensor, Tensor]:
+    """Noisy images with two discs, of which the brighter is meant."""
+    random = torch.Generator().manual_seed(key)
+    rows, columns = torch.meshgrid(torch.arange(24.0), torch.arange(24.0), indexing="ij")
+    centres = torch.rand(2, count, 2, 1, 1, generator=random) * 14 + 5
+    bright, faint = ((rows - c[:, 0]) ** 2 + (columns - c[:, 1]) ** 2 < 20 for c in centres)
+    image = torch.maximum(bright, 0.5 * faint)
+    return (image + 0.3 * torch.randn(image.shape, generator=random))[:, None], bright[:, None]
+
+
+def dice_of_columns(*weights: float) -> list[float]:
+    """Of the heads of columns 1 to 3, after 40 steps in which they had these weights."""
+    torch.manual_seed(0)
+    network = UNetPlusPlus(1, widths=SMALL)
+    optimizer = torch.optim.AdamW(network.parameters(), 1e-2)
+    for step in range(40):
+        image, mask = discs(8, step)
+        last, first, second = network.forward_all(image)
+        each = [F.binary_cross_entropy_with_logits(x, mask.float()) for x in (first, second, last)]
+        optimizer.zero_grad()
+        sum(w * loss for w, loss in zip(weights, each, strict=True)).backward()
+        optimizer.step()
+    image, mask = discs(32, 1000)
+    with torch.no_grad():
+        last, first, second = network.eval().forward_all(image)
+    found = [x > 0 for x in (first, second, last)]
+    return [float(2 * (f & mask).sum() / (f.sum() + mask.sum())) for f in found]
+
+
+def test_a_pruned_network_is_of_use_only_if_its_head_was_trained() -> None:
+    assert min(dice_of_columns(1, 1, 1)) > 0.75
+    first, second, last = dice_of_columns(0, 0, 1)
+    assert last > 0.75
+    assert max(first, second) < last - 0.2
