@@ -164,9 +164,9 @@ def balls(count: int, key: int) -> tuple[Tensor, Tensor]:
 def learnt(kind: type[Method], seed: int) -> float:
     """Dice of 16 new volumes after 60 steps on eight."""
     torch.manual_seed(seed)
-    method = method_of(
-        create_model("unetpp", in_channels=1, dims=3, widths=(6, 8, 10), deep_supervision=False)
-    )
+    options: dict[str, Any] = {"dims": 3, "widths": (6, 8, 10), "deep_supervision": False}
+    network = create_model("unetpp", in_channels=1, **options)
+    method = kind(network, parse_recipe({"data": {"channels": 1}}))
     optimizer = torch.optim.AdamW(method.parameters(), 3e-3)
     (images, masks), unseen = balls(8, seed), balls(16, 100 + seed)
     for step in range(60):
