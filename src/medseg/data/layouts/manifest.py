@@ -1,10 +1,11 @@
 """A CSV file that lists images and masks.
 
 Columns, in any order and any case: ``image``; optionally ``mask`` (an empty cell is an unlabelled
-case), ``patient``, ``split``, ``id`` and ``field_of_view``; all others become attributes. A cell
-``a.png|b.png`` names several files: the channels of an image, or masks that are united; an image
-may be the folder of a DICOM series. Paths are relative to the file's folder. The separator is a
-comma or a semicolon, the encoding UTF-8.
+case), ``patient``, ``split``, ``id`` and ``field_of_view``; all others become attributes, of which
+``group`` and ``group:NAME`` divide the cases into groups to be compared (`medseg.data.groups`). A
+cell ``a.png|b.png`` names several files: the channels of an image, or masks that are united; an
+image may be the folder of a DICOM series. Paths are relative to the file's folder. The separator is
+a comma or a semicolon, the encoding UTF-8.
 
 Other tools' columns are understood where the column of the first name is absent: ``ALIASES``, and
 GaNDLF's ``SubjectID``, ``Channel_0``, ``Channel_1`` ... and ``Label``.
