@@ -4,7 +4,8 @@
 
 NAME is one of src/medseg/zoo/entries.py, DATA what RUN was trained on. The kernels are rounded to
 16 bits, and from then on only the rounded model counts: its masks are the golden cases, and its
-test part is scored here, as `medseg evaluate` does. Writes src/medseg/zoo/models/NAME.medseg and,
+test part is scored here, as `medseg evaluate` does. A graph beside the weights lets ONNX Runtime
+compute it where PyTorch is not installed. Writes src/medseg/zoo/models/NAME.medseg and,
 where the images' licence lets them be passed on, test cases with their scores below
 tests/zoo/cases/NAME. Add NAME to SHIPPED in src/medseg/zoo/__init__.py afterwards.
 """
@@ -33,9 +34,10 @@ from medseg import zoo
 from medseg.data.catalogue import load_entry
 from medseg.data.layouts import open_dataset
 from medseg.data.source import File
-from medseg.engine.finish import margin
+from medseg.engine.golden import margin
 from medseg.engine.openings import Opening, log_opening, read_openings
 from medseg.errors import DataError, MedsegError, ModelError
+from medseg.export.graph import to_onnx_beside_weights
 from medseg.files import write_text
 from medseg.inference.bundle import (
     Golden,
@@ -114,6 +116,8 @@ def ship(
         card = model_card(told, epochs=_epochs(run), test=test)
         made = again / f"{name}.medseg"
         write_bundle(made, manifest, weights, card=card, golden=golden)
+        graph = to_onnx_beside_weights(load_network(made, device="cpu"))
+        write_bundle(made, manifest, weights, card=card, golden=golden, graph=graph)
         if made.stat().st_size > MOST_BYTES:
             raise ModelError(
                 name,

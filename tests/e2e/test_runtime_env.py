@@ -136,6 +136,17 @@ def test_masks_are_those_of_pytorch_in_little_memory(
     assert int(ran.stdout.split()[-1]) * 1024 < MAX_RESIDENT
 
 
+def test_a_model_that_comes_along_predicts(environment: Environment, tmp_path: Path) -> None:
+    photos = ROOT / "tests" / "zoo" / "cases" / "nuclei" / "images"
+    ran = run(environment, "predict", "nuclei", photos, "-o", tmp_path / "out")
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr == ""
+    model = load_network("nuclei", device="cpu")
+    for photo in photos.iterdir():
+        mask = np.asarray(Image.open(tmp_path / "out" / f"{photo.stem}.png"))
+        assert np.array_equal(mask, model.predict(photo))
+
+
 def test_the_doctor_finds_it_whole(environment: Environment) -> None:
     ran = run(environment, "doctor")
     assert ran.returncode == 0, ran.stdout

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from safetensors.torch import save
 
 from inference.builders import bundle
 from medseg.errors import MedsegError, ModelError
-from medseg.export.graph import OPSETS, to_onnx
+from medseg.export.graph import OPSETS, to_onnx, to_onnx_beside_weights
+from medseg.inference.bundle import read_bundle, write_bundle
 from medseg.inference.network import Model, load_network
-from medseg.inference.runtime import IMAGE, MASK, OnnxModel, manifest_of_graph
+from medseg.inference.runtime import IMAGE, MASK, OnnxModel, load_onnx, manifest_of_graph
 
 from .conftest import noise
 
@@ -94,3 +97,31 @@ def test_the_threshold_and_the_temperature_are_in_the_graph(tmp_path: Path) -> N
     mask = OnnxModel(changed, to_onnx(model)).predict(image)
     assert np.array_equal(mask, model.predict(image))
     assert 0 < (mask > 0).mean() < (plain.predict(image) > 0).mean()
+
+
+def test_a_graph_beside_its_weights_is_small_and_gives_the_same_probabilities(
+    model: Model, organs: Path, graph: bytes, tmp_path: Path
+) -> None:
+    bundle = read_bundle(organs)
+    path = tmp_path / "model.medseg"
+    lean = to_onnx_beside_weights(model)
+    write_bundle(path, bundle.manifest, bundle.weights, graph=lean)
+    stored = onnx.load_from_string(lean).graph.initializer
+    assert not {f"network.{name}" for name in model.network.state_dict()} & {x.name for x in stored}
+    image = noise((37, 91))
+    expected = OnnxModel(model.manifest, graph).predict_probabilities(image)
+    found = load_onnx(path).predict_probabilities(image)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_a_graph_whose_weights_are_gone_is_an_error_that_says_so(
+    model: Model, organs: Path, tmp_path: Path
+) -> None:
+    bundle, path = read_bundle(organs), tmp_path / "model.medseg"
+    other = save({"other": torch.zeros(2)})
+    manifest = bundle.manifest.model_copy(
+        update={"weights_sha256": hashlib.sha256(other).hexdigest()}
+    )
+    write_bundle(path, manifest, other, graph=to_onnx_beside_weights(model))
+    with pytest.raises(ModelError, match="needs weights that are not there"):
+        load_onnx(path)

@@ -83,6 +83,19 @@ def test_every_model_gives_the_masks_of_its_golden_cases() -> None:
             assert np.array_equal(found.classes, case.classes), name
 
 
+def test_every_model_gives_its_masks_without_pytorch() -> None:
+    for name in zoo.SHIPPED:
+        model = medseg.load(name, engine="onnx")
+        for case in read_golden(file(name)):
+            size = (case.image.shape[0], case.image.shape[1])
+            (found,) = model.infer([model.prepare(case.image)], [size])
+            assert np.array_equal(found.classes, case.classes), name
+        channels = model.manifest.preprocessing.channels
+        image = np.random.default_rng(0).integers(0, 256, (61, 47, channels), dtype=np.uint8)
+        expected = medseg.load(name, device="cpu").predict(image)
+        assert np.array_equal(model.predict(image), expected), name
+
+
 def test_every_model_says_how_it_scored_on_its_test_part() -> None:
     for name in zoo.SHIPPED:
         scores = read_manifest(file(name)).scores

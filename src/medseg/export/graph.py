@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from torch.nn import functional as F
 
 from medseg.errors import MedsegError, ModelError
 from medseg.inference.bundle import Manifest
+from medseg.inference.graph_weights import LEFT_OUT, PREFIX
 from medseg.inference.network import Model
 from medseg.inference.runtime import IMAGE, MASK, METADATA, PROBABILITIES
 from medseg.inference.volumes.model import VolumeModel
@@ -32,8 +35,9 @@ class FileToMask(nn.Module):
         model: trained.
     """
 
-    mean: Tensor
-    std: Tensor
+    # Operators of exporters bear the names mean and std.
+    channel_mean: Tensor
+    channel_std: Tensor
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -42,8 +46,8 @@ class FileToMask(nn.Module):
         self.size = settings.image_size
         self.temperature = model.manifest.temperature
         self.limit = math.log(model.manifest.threshold / (1 - model.manifest.threshold))
-        self.register_buffer("mean", torch.tensor(settings.mean).view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(settings.std).view(1, -1, 1, 1))
+        self.register_buffer("channel_mean", torch.tensor(settings.mean).view(1, -1, 1, 1))
+        self.register_buffer("channel_std", torch.tensor(settings.std).view(1, -1, 1, 1))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """``(N, H, W, C)`` uint8 to ``(N, H, W)`` uint8 and ``(N, K, H, W)`` probabilities."""
@@ -55,7 +59,8 @@ class FileToMask(nn.Module):
             align_corners=False,
             antialias=True,
         )
-        logits = self.network((pixels / 255 - self.mean) / self.std) / self.temperature
+        pixels = (pixels / 255 - self.channel_mean) / self.channel_std
+        logits = self.network(pixels) / self.temperature
         logits = F.interpolate(logits, (height, width), mode="bilinear", align_corners=False)
         if logits.shape[1] == 1:
             return (logits[:, 0] >= self.limit).to(torch.uint8), logits.sigmoid()
@@ -80,9 +85,54 @@ def to_onnx(model: Model, manifest: Manifest | None = None, *, opset: int = OPSE
         example(manifest),
         manifest,
         opset,
-        input_names=[IMAGE],
-        output_names=[MASK, PROBABILITIES],
-        dynamic_shapes=({0: "batch", 1: "height", 2: "width"},),
+        **_PICTURES,
+    )
+
+
+def to_onnx_beside_weights(model: Model) -> bytes:
+    """``model`` as an ONNX graph without the weights that its bundle holds anyway, a hundred times
+    smaller; :func:`medseg.inference.graph_weights.complete` adds them.
+
+    Batch norms are not folded into convolutions, so that weights are what the network has; ONNX
+    Runtime folds them when it loads the graph.
+
+    Args:
+        model: on the CPU.
+
+    Raises:
+        ModelError: the network does something that ONNX cannot say.
+    """
+    from onnx import ModelProto, numpy_helper
+    from onnxscript import optimizer
+
+    def lean(program: Any) -> ModelProto:
+        optimizer.fold_constants(program.model)
+        optimizer.remove_unused_nodes(program.model)
+        proto: ModelProto = program.model_proto
+        weights = model.network.state_dict()
+        names = []
+        for tensor in list(proto.graph.initializer):
+            name = tensor.name.removeprefix(PREFIX)
+            if tensor.name.startswith(PREFIX) and name in weights:
+                values = torch.from_numpy(numpy_helper.to_array(tensor).copy())
+                if torch.equal(values, weights[name]) and values.dtype == torch.float32:
+                    proto.graph.initializer.remove(tensor)
+                    names.append(name)
+        del proto.graph.value_info[:]
+        for node in proto.graph.node:
+            node.ClearField("metadata_props")
+        entry = proto.metadata_props.add()
+        entry.key, entry.value = LEFT_OUT, json.dumps(names)
+        return proto
+
+    return _to_onnx(
+        FileToMask(model).eval(),
+        example(model.manifest),
+        model.manifest,
+        OPSETS[0],
+        finish=lean,
+        optimize=False,
+        **_PICTURES,
     )
 
 
@@ -108,8 +158,20 @@ def volume_to_onnx(model: VolumeModel, *, opset: int = OPSETS[0]) -> bytes:
     )
 
 
+_PICTURES: Mapping[str, Any] = {
+    "input_names": [IMAGE],
+    "output_names": [MASK, PROBABILITIES],
+    "dynamic_shapes": ({0: "batch", 1: "height", 2: "width"},),
+}
+
+
 def _to_onnx(
-    module: nn.Module, inputs: Tensor, manifest: Manifest, opset: int, **options: Any
+    module: nn.Module,
+    inputs: Tensor,
+    manifest: Manifest,
+    opset: int,
+    finish: Callable[[Any], Any] = attrgetter("model_proto"),
+    **options: Any,
 ) -> bytes:
     check_opset(opset)
     try:
@@ -117,7 +179,7 @@ def _to_onnx(
             program: Any = torch.onnx.export(
                 module, (inputs,), dynamo=True, opset_version=opset, verbose=False, **options
             )
-        proto = program.model_proto
+            proto = finish(program)
     except Exception as error:  # whatever a network of the user's own makes the exporter raise
         raise ModelError(
             manifest.system, f"it cannot be exported to ONNX ({first_line(error)})",

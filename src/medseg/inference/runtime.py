@@ -16,9 +16,11 @@ from medseg.inference.bundle import (
     SUFFIX,
     Manifest,
     parse_manifest,
+    read_bundle,
     read_graph,
     read_manifest,
 )
+from medseg.inference.graph_weights import LEFT_OUT, complete
 from medseg.inference.onnx_file import MAX_BYTES, read_onnx
 from medseg.inference.predictor import GraphModel, Predictor
 
@@ -191,6 +193,10 @@ def load_onnx(path: Path, *, threads: int | None = None) -> Predictor:
             "Add one where PyTorch is, `medseg export MODEL --format onnx -o model.medseg`, or "
             "pip install 'medseg[train]'",
         )
+    with told(path):
+        left_out = read_onnx(stored).metadata.get(LEFT_OUT)
+        if left_out is not None:
+            stored = complete(stored, left_out, read_bundle(path).weights)
     manifest, inner = read_manifest(path), manifest_of_graph(path, stored)
     for name in BAKED_IN if manifest.volume is None else BAKED_IN_VOLUMES:
         if getattr(manifest, name) != getattr(inner, name):
