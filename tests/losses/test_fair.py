@@ -226,3 +226,12 @@ def test_the_two_ways_of_scaling_pull_the_worst_group_in_opposite_directions() -
 
     assert share(fair_error_bound_loss, 3.0) < share(fair_error_bound_loss, 0.0)
     assert share(group_error_loss, 3.0) > share(group_error_loss, 0.0)
+
+
+@pytest.mark.parametrize("loss", [fair_error_bound_loss, group_error_loss])
+def test_autocast_does_not_reach_the_sums(loss) -> None:  # type: ignore[no-untyped-def]
+    logits, mask = waves(4, 3, 12, 9), classes(3, 4, 12, 9)
+    group = torch.tensor([0, 1, 0, 1])
+    plain = loss(logits, mask, group)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(loss(logits, mask, group), plain)

@@ -94,8 +94,10 @@ def _sums(logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _group_losses(group: Tensor, overlap: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
     """``(B,)`` the Dice loss of each sample's group, summed over the classes."""
-    same = (group[:, None] == group[None, :]).to(overlap.dtype)
-    return _dice(same @ overlap, same @ predicted, same @ true).sum(1)
+    same = (group[:, None] == group[None, :]).unsqueeze(2)
+    # Not as a product of matrices, which autocast would compute in half precision.
+    of_group = ((same * each.unsqueeze(0)).sum(1) for each in (overlap, predicted, true))
+    return _dice(*of_group).sum(1)
 
 
 def _dice(overlap: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
