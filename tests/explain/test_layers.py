@@ -82,6 +82,11 @@ def test_where_nothing_is_halved_the_last_map_is_taken() -> None:
     assert chosen(network, 1, 8) == "0"
 
 
+def test_inside_a_body_that_ends_in_the_logits_the_last_features_are_taken() -> None:
+    body = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 1))
+    assert chosen(nn.Sequential(body), 1, 8) == "0.1"
+
+
 def test_an_unknown_layer_is_answered_with_the_nearest() -> None:
     layers = find_layers(Pyramid(), torch.zeros(1, 1, 8, 8))
     assert choose_layer(layers, "reduce", 8, 1).channels == 2

@@ -225,7 +225,9 @@ def evaluate(
     if explain and not pages:
         raise MedsegError("--explain", "there is no report to show it in", "Add -o report.html")
     if explain and read_manifest(find_bundle(predictions)).volume is not None:
-        raise MedsegError("--explain", "models of volumes cannot be explained yet", "Leave it out")
+        raise MedsegError(
+            "--explain", "it is for models of pictures", "Leave it out, and use `medseg explain`"
+        )
     with counting_bar(Console(stderr=True)) as bar:
         task = bar.add_task("scoring", total=None)
         result = score(

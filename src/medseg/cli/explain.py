@@ -71,7 +71,8 @@ def explain(
 
     Each map is scored and checked against networks with random weights; one that fails says so on
     its picture. Images already explained are skipped. Unreadable ones are listed at the end; the
-    exit code is then 1.
+    exit code is then 1. Of a model of volumes, the slice with most of the class is explained, in
+    one window around it.
 
     **Examples**
 
@@ -81,7 +82,7 @@ def explain(
 
         medseg explain runs/first --layer list
     """
-    from typing import cast
+    from typing import Any, cast
 
     from rich.console import Console
 
@@ -90,7 +91,10 @@ def explain(
     from medseg.explain.explanation import Explainer, layers_of
     from medseg.explain.files import PAGE, explain_files
     from medseg.explain.target import Box, Point, parse_numbers
-    from medseg.inference.network import load_network
+    from medseg.explain.volumes import VolumeExplainer
+    from medseg.inference.network import load_model
+    from medseg.inference.predictor import prompts_refused
+    from medseg.inference.volumes.model import VolumeModel
 
     if layer != "list" and not inputs:
         raise MedsegError("IMAGE", "no image is named", "Name images or folders after the model")
@@ -98,7 +102,9 @@ def explain(
         raise MedsegError("-o", "is missing", "Name a folder for the pictures")
     box = None if region is None else cast(Box, parse_numbers("--region", region, 4))
     point = None if at is None else cast(Point, parse_numbers("--at", at, 2))
-    loaded = load_network(model, device=device, trust=trust, system=system)
+    loaded = load_model(model, device=device, trust=trust, system=system)
+    if loaded.manifest.must_be_pointed:
+        raise prompts_refused(model)
     if layer == "list":
         for each in layers_of(loaded):
             shape = f"{each.channels} x {each.height} x {each.width}"
@@ -106,16 +112,17 @@ def explain(
         return
     assert inputs is not None
     assert output is not None
-    explainer = Explainer(
-        loaded,
-        method=method,
-        layer=layer,
-        label=label,
-        box=box,
-        at=point,
-        steps=steps,
-        seed=seed,
-    )
+    how: dict[str, Any] = {
+        "method": method, "layer": layer, "label": label, "steps": steps, "seed": seed
+    }  # fmt: skip
+    explainer: Explainer
+    if isinstance(loaded, VolumeModel):
+        for option, given in (("--region", box), ("--at", point), ("--mask", mask)):
+            if given is not None:
+                raise MedsegError(option, "it is for models of pictures", "Leave it out")
+        explainer = VolumeExplainer(loaded, **how)
+    else:
+        explainer = Explainer(loaded, box=box, at=point, **how)
     with counting_bar(Console(stderr=True)) as bar:
         task = bar.add_task("explaining", total=None)
         report = explain_files(

@@ -7,6 +7,7 @@ of class activations are as coarse as the layer they come from.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal, get_args
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 
 from medseg.errors import MedsegError, nearest
 from medseg.explain.layers import output_of
+from medseg.explain.slice_view import SliceView
 from medseg.explain.target import Target
 
 Method = Literal["seg-grad-cam", "grad-cam++", "integrated-gradients", "occlusion"]
@@ -62,7 +64,7 @@ def find_evidence(
     steps: int | None,
     batch_size: int = 1,
 ) -> Evidence:
-    """The evidence for ``target`` in ``image`` (1, C, S, S); ``layer`` is for the CAM methods,
+    """The evidence for ``target`` in ``image`` (1, C, H, W); ``layer`` is for the CAM methods,
     ``steps`` for the others."""
     with torch.enable_grad():
         if layer is not None:
@@ -83,8 +85,8 @@ def seg_grad_cam(network: nn.Module, image: Tensor, target: Target, layer: str) 
     is kept here, and cut off when the map is shown.
     """
     maps, gradient = _map_and_gradient(network, image, target, layer)
-    weights = gradient.mean((-2, -1), keepdim=True)
-    return (weights * maps).sum(0)
+    weights = gradient.flatten(1).mean(1)
+    return _weighted(maps, weights, network)
 
 
 def grad_cam_plus_plus(network: nn.Module, image: Tensor, target: Target, layer: str) -> Tensor:
@@ -100,15 +102,26 @@ def grad_cam_plus_plus(network: nn.Module, image: Tensor, target: Target, layer:
     # Dividing by g^2, where g > 0, spares the cubes, which overflow or vanish in float32.
     positive = gradient.clamp_min(0)
     maps = maps.clamp_min(0)
-    total = maps.sum((-2, -1), keepdim=True)
-    weights = (positive / (2 + total * positive)).sum((-2, -1), keepdim=True)
-    return (weights * maps).sum(0)
+    total = maps.flatten(1).sum(1, keepdim=True)
+    positive = positive.flatten(1)
+    weights = (positive / (2 + total * positive)).sum(1)
+    return _weighted(maps, weights, network)
+
+
+def _weighted(maps: Tensor, weights: Tensor, network: nn.Module) -> Tensor:
+    """The sum of maps (C, h, w) by ``weights`` (C,); of maps (C, d, h, w) of a volume, in the slice
+    that is looked at."""
+    if maps.ndim == 4:
+        assert isinstance(network, SliceView)
+        maps = maps[:, network.place(maps.shape[1])]
+    return (weights[:, None, None] * maps).sum(0)
 
 
 def _map_and_gradient(
     network: nn.Module, image: Tensor, target: Target, layer: str
 ) -> tuple[Tensor, Tensor]:
-    """A layer's map (C, h, w), and the gradient of the target's logit by it."""
+    """A layer's map (C, h, w), or (C, d, h, w) of a volume, and the gradient of the target's logit
+    by it."""
     with output_of(network, layer) as seen:
         score = target.logit(network(image.detach().requires_grad_()).float())
     (gradient,) = torch.autograd.grad(score.sum(), seen[0], allow_unused=True)
@@ -126,7 +139,7 @@ def integrated_gradients(
     arXiv 1703.01365. Midpoint rule; channels are summed.
 
     Returns:
-        (S, S) shares of the change in the target's logit; and by what share of that change their
+        (H, W) shares of the change in the target's logit; and by what share of that change their
         sum misses it (NaN where nothing changes).
     """
     # Images are normalised, so that the mean colour is 0.
@@ -159,14 +172,15 @@ def occlusion(
     Returns:
         (steps, steps) falls.
     """
-    size = image.shape[-1]
     whole = target.logit(network(image).float())
-    pitch = size / steps
-    edges = [
-        (max(0, round((i - 0.5) * pitch)), min(size, round((i + 1.5) * pitch)))
-        for i in range(steps)
-    ]
-    places = [(rows, columns) for rows in edges for columns in edges]
+    rows, columns = (
+        [
+            (max(0, round((i - 0.5) * size / steps)), min(size, round((i + 1.5) * size / steps)))
+            for i in range(steps)
+        ]
+        for size in image.shape[-2:]
+    )
+    places = list(product(rows, columns))
     falls = []
     for start in range(0, len(places), batch_size):
         some = places[start : start + batch_size]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from medseg.data.source import Source
 from medseg.errors import DataError, MedsegError
 from medseg.explain import scores
 from medseg.explain.evidence import (
@@ -24,9 +27,11 @@ from medseg.explain.evidence import (
 )
 from medseg.explain.layers import Layer, choose_layer, find_layers
 from medseg.explain.scores import MOST_ALIKE, Faithfulness, Pointing
+from medseg.explain.slice_view import SliceView
 from medseg.explain.target import Box, Point, Target, choose_region, class_index, on_grid
 from medseg.inference.network import Model
 from medseg.inference.predictor import as_image
+from medseg.inference.volumes.model import VolumeModel
 
 CHECKS = 3
 """Re-initialised networks that a map is compared with."""
@@ -167,7 +172,7 @@ class Explainer:
 
     def __init__(
         self,
-        model: Model,
+        model: Model | VolumeModel,
         *,
         method: str = "seg-grad-cam",
         layer: str | None = None,
@@ -177,7 +182,7 @@ class Explainer:
         steps: int | None = None,
         seed: int = 0,
     ) -> None:
-        self.model = model
+        self.model: Model | VolumeModel = model
         self.method = check_method(method)
         self.index = None if label is None else class_index(label, model.labels)
         if box is not None and at is not None:
@@ -185,6 +190,7 @@ class Explainer:
         self.box, self.at, self.seed = box, at, seed
         self.layer: str | None = None
         self.steps: int | None = None
+        # Of a model of volumes: the longest side of its window.
         size = model.manifest.preprocessing.image_size
         # Small images are batched on a CPU too, where calling each layer would cost most.
         self.batch_size = max(model.batch_size, min(16, _PIXELS_AT_ONCE // size**2))
@@ -212,6 +218,17 @@ class Explainer:
                 layers_of(model), layer, size, model.manifest.num_classes
             ).name
 
+    def sources(self, found: Mapping[str, Source]) -> dict[str, Source]:
+        """What is explained, by name, of images and slices by name."""
+        return dict(found)
+
+    def explain_source(
+        self, source: Source, truth: NDArray[np.uint8] | None
+    ) -> tuple[NDArray[np.uint8], Explanation]:
+        """:meth:`explain` of what lies at ``source``, and the image (H, W, C) to draw it over."""
+        image = source.read_image(max_pixels=self.model.max_pixels)
+        return image, self.explain(image, truth)
+
     def explain(
         self, image: NDArray[np.uint8], truth: NDArray[np.uint8] | None = None
     ) -> Explanation:
@@ -226,6 +243,7 @@ class Explainer:
             DataError: a truth of another size.
         """
         model = self.model
+        assert isinstance(model, Model)
         size = (image.shape[0], image.shape[1])
         if truth is not None and truth.shape != size:
             raise DataError(
@@ -236,23 +254,46 @@ class Explainer:
         inputs = model.preprocess(image)[None].to(model.device)
         logits = model.logits(inputs)
         classes = model.classes(model.resize_logits(logits[0], size))
+        return self.explain_inputs(model.network, inputs, logits, classes, truth)
+
+    def explain_inputs(
+        self,
+        network: nn.Module,
+        inputs: Tensor,
+        logits: Tensor,
+        classes: NDArray[np.uint8],
+        truth: NDArray[np.uint8] | None = None,
+    ) -> Explanation:
+        """Explain what a network makes of its inputs.
+
+        Args:
+            network: ``inputs`` to logits, not calibrated.
+            inputs: (1, C, S, T).
+            logits: (1, K, S, T), calibrated.
+            classes: (H, W) predicted class indices, on the image's grid.
+            truth: (H, W) true class indices, or None.
+
+        Raises:
+            NothingToExplainError: nothing of the class is predicted, or the place does not exist.
+        """
+        size = (classes.shape[0], classes.shape[1])
         index, region = choose_region(
-            classes, model.labels, index=self.index, box=self.box, at=self.at
+            classes, self.model.labels, index=self.index, box=self.box, at=self.at
         )
         grid = (inputs.shape[-2], inputs.shape[-1])
-        target = Target(index, on_grid(region, grid).to(model.device))
-        evidence = self._evidence(model.network, inputs, target)
+        target = Target(index, on_grid(region, grid).to(inputs.device))
+        evidence = self._evidence(network, inputs, target)
         full = shown(resized(shown(evidence.values), size))
         return Explanation(
             map=full,
             region=region,
-            label=model.labels.names[index],
+            label=self.model.labels.names[index],
             method=self.method,
             layer=self.layer,
             steps=self.steps,
             probability=float(target.probability(logits)),
             faithfulness=scores.faithfulness(
-                model.network,
+                network,
                 inputs,
                 target,
                 evidence.values,
@@ -261,7 +302,7 @@ class Explainer:
             ),
             pointing=scores.pointing(full, region),
             truth_pointing=None if truth is None else scores.pointing(full, truth == index),
-            randomisation=self._randomisation(inputs, target, evidence.values),
+            randomisation=self._randomisation(network, inputs, target, evidence.values),
             completeness=evidence.completeness,
         )
 
@@ -277,12 +318,12 @@ class Explainer:
         )
 
     def _randomisation(
-        self, inputs: Tensor, target: Target, values: NDArray[np.float32]
+        self, network: nn.Module, inputs: Tensor, target: Target, values: NDArray[np.float32]
     ) -> Randomisation:
         learnt = shown(values)
         correlations, similarities = [], []
         for number in range(CHECKS):
-            fresh = scores.reinitialised(self.model.network, inputs, CHECKS * self.seed + number)
+            fresh = scores.reinitialised(network, inputs, CHECKS * self.seed + number)
             other = shown(self._evidence(fresh, inputs, target).values)
             correlations.append(abs(scores.rank_correlation(learnt, other)))
             similarities.append(scores.structural_similarity(learnt, other))
@@ -321,8 +362,12 @@ def explain(
     return explainer.explain(as_image(image, model.max_pixels), truth)
 
 
-def layers_of(model: Model) -> list[Layer]:
+def layers_of(model: Model | VolumeModel) -> list[Layer]:
     """The layers of a model's network that can be explained, with their maps' shapes."""
+    if isinstance(model, VolumeModel):
+        channels, patch = model.manifest.preprocessing.channels, model.settings.patch
+        window = torch.zeros(channels, *patch, device=model.device)
+        return find_layers(SliceView(model.network, window, 0), window[None, :, 0])
     size = model.manifest.preprocessing.image_size
     return find_layers(model.network, _blank(model, size))
 

@@ -73,7 +73,8 @@ def explain_files(
 
     Args:
         explainer: the model and how to explain it.
-        inputs: image files, folders, dataset folders, or patterns; of a volume, each slice.
+        inputs: image files, folders, dataset folders, or patterns; of a volume, each slice, or for
+            a model of volumes the one with most of the class.
         output: folder, made when missing.
         masks: a dataset, or a folder of true masks named like the images, for the pointing game.
         save_maps: also write ``OUT/maps/name.npz`` with ``map`` (H, W) float16.
@@ -88,7 +89,7 @@ def explain_files(
     """
     folder = Path(output)
     channels = explainer.model.manifest.preprocessing.channels
-    images = find_inputs(inputs, layout=layout, channels=channels)
+    images = explainer.sources(find_inputs(inputs, layout=layout, channels=channels))
     truths = None if masks is None else _find_truths(Path(masks), images, layout)
     how = _how(explainer, masks)
     rows = _earlier_rows(folder, how, overwrite)
@@ -147,11 +148,10 @@ def _explain_one(
     save_maps: bool,
 ) -> dict[str, Any]:
     """Write the picture of one image, and return its row."""
-    image = source.read_image(max_pixels=explainer.model.max_pixels)
     truth = None
     if mask is not None:
         truth = read_truth(mask, explainer.model.labels, DEFAULT_READING)
-    explanation = explainer.explain(image, truth)
+    image, explanation = explainer.explain_source(source, truth)
     if save_maps:
         with atomic_path(_map(folder, name)) as part, part.open("wb") as file:
             np.savez_compressed(file, map=explanation.map.astype(np.float16))

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from medseg.errors import MedsegError, nearest
+from medseg.explain.slice_view import SliceView
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A module whose output is one map (B, channels, height, width), made once in a forward pass.
+    """A module whose output is one map (B, channels, height, width), of a volume (B, channels,
+    depth, height, width), made once in a forward pass.
 
     Attributes:
         name: as in ``network.named_modules()``, e.g. ``"stages.3"``.
@@ -40,10 +42,10 @@ def find_layers(network: nn.Module, image: Tensor) -> list[Layer]:
 
     Args:
         network: in evaluation mode.
-        image: (1, C, H, W), as the network takes it.
+        image: (1, C, H, W), as the network takes it, or as a view on a slice does.
     """
     outputs: dict[str, list[Any]] = {}
-    kinds = {name: type(module).__name__ for name, module in network.named_modules() if name}
+    modules = {name: module for name, module in _body(network).named_modules() if name}
 
     def note(name: str) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -53,9 +55,7 @@ def find_layers(network: nn.Module, image: Tensor) -> list[Layer]:
 
         return hook
 
-    handles = [
-        module.register_forward_hook(note(name)) for name, module in network.named_modules() if name
-    ]
+    handles = [module.register_forward_hook(note(name)) for name, module in modules.items()]
     try:
         with torch.no_grad():
             network(image)
@@ -63,12 +63,12 @@ def find_layers(network: nn.Module, image: Tensor) -> list[Layer]:
         for handle in handles:
             handle.remove()
     return [
-        Layer(name, kinds[name], *map(int, shapes[0][1:]))
+        Layer(name, type(modules[name]).__name__, int(shapes[0][1]), *map(int, shapes[0][-2:]))
         for name, shapes in outputs.items()
         if len(shapes) == 1
         and shapes[0] is not None
-        and len(shapes[0]) == 4
-        and min(shapes[0][2:]) > 1
+        and len(shapes[0]) in (4, 5)
+        and min(shapes[0][-2:]) > 1
     ]
 
 
@@ -114,7 +114,13 @@ def choose_layer(layers: list[Layer], name: str | None, side: int, channels: int
     # Three quarters, because a network may have padded the image.
     halved = [layer for layer in features if 4 * max(layer.height, layer.width) < 3 * side]
     # The whole body of a network may be one module, which ends at full size.
-    return (_outside(halved, layers) or _outside(halved, halved) or _outside(features, layers))[-1]
+    outer = _outside(halved, layers) or _outside(halved, halved) or _outside(features, layers)
+    return (outer or features)[-1]
+
+
+def _body(network: nn.Module) -> nn.Module:
+    """What names of layers start at."""
+    return network.network if isinstance(network, SliceView) else network
 
 
 def _outside(some: list[Layer], layers: list[Layer]) -> list[Layer]:
@@ -139,7 +145,7 @@ def output_of(network: nn.Module, layer: str) -> Iterator[list[Tensor]]:
         # The next layer may work in place, which must not change what was kept.
         return output.clone()
 
-    handle = network.get_submodule(layer).register_forward_hook(keep)
+    handle = _body(network).get_submodule(layer).register_forward_hook(keep)
     try:
         yield seen
     finally:

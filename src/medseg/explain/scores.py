@@ -80,20 +80,20 @@ def faithfulness(
 
     Args:
         network: in evaluation mode.
-        image: (1, C, S, S), normalised.
+        image: (1, C, H, W), normalised.
         target: what the probability is of.
         values: (h, w) evidence, on any grid.
         seed: of the shuffling.
         batch_size: images per forward pass.
     """
-    size = image.shape[-1]
-    sigma = (0, 0, BLUR * size, BLUR * size)
+    size = (image.shape[-2], image.shape[-1])
+    sigma = (0, 0, BLUR * size[0], BLUR * size[1])
     blurred = torch.from_numpy(ndimage.gaussian_filter(image.cpu().numpy(), sigma)).to(image)
 
     random = np.random.default_rng(seed)
 
     def areas(values: NDArray[np.float32]) -> tuple[float, float]:
-        rank = _ranks(resized(values, (size, size)), random).to(image.device)
+        rank = _ranks(resized(values, size), random).to(image.device)
         return (
             _area(network, target, rank, image, torch.zeros_like(image), batch_size),
             _area(network, target, rank, blurred, image, batch_size),
@@ -110,7 +110,7 @@ def faithfulness(
 
 
 def _ranks(values: NDArray[np.float32], random: np.random.Generator) -> Tensor:
-    """0 for the highest pixel, 1 for the next ...; equal ones in any order; (S, S)."""
+    """0 for the highest pixel, 1 for the next ...; equal ones in any order; (H, W)."""
     order = np.lexsort((random.random(values.size), -values.ravel()))
     ranks = np.empty(values.size, np.int64)
     ranks[order] = np.arange(values.size)
@@ -156,7 +156,7 @@ def reinitialised(network: nn.Module, image: Tensor, seed: int) -> nn.Module:
 
     Args:
         network: left as it is.
-        image: (1, C, S, S).
+        image: (1, C, H, W).
         seed: of the shuffling.
     """
     fresh = copy.deepcopy(network)
