@@ -1,4 +1,4 @@
-"""A Dice loss that counts more where it is large for a whole group of patients."""
+"""Dice losses with weights by how well the group of patients is segmented that an image is of."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def fair_error_bound_loss(
     all classes, the background included, of probabilities that are first multiplied by a weight:
     ``tanh((min L / L_g)^gamma)``, where ``L_g`` is the plain loss of the sample's group in this
     batch and the minimum is over the groups that are in it. The group with the largest loss gets
-    the smallest weight, which raises its loss, but also makes its probabilities pull less: see
-    :func:`group_error_loss`. No gradient goes through the weights. Samples of unknown group get the weight of the best group,
-    ``tanh(1)``, and have no say in the minimum.
+    the smallest weight, which raises its loss, but also makes its probabilities pull less (see
+    :func:`group_error_loss`). No gradient goes through the weights. Samples of unknown group get
+    the weight of the best group, ``tanh(1)``, and have no say in the minimum.
 
     Args:
         logits: ``(B, K, *S)``, of images or volumes.

@@ -2,8 +2,8 @@
 
 Tian, Shi, Luo et al. (2023), "FairSeg: A Large-Scale Medical Image Segmentation Dataset for
 Fairness Learning Using Segment Anything Model with Fair Error-Bound Scaling", ICLR 2024,
-arXiv 2311.02189. Beside the cross-entropy stands a Dice loss in which the group that is segmented
-worst in a batch counts most.
+arXiv 2311.02189. Beside the cross-entropy stands a Dice loss in which probabilities are scaled by
+how well the group that an image is of is segmented in its batch.
 """
 
 from __future__ import annotations

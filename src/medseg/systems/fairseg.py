@@ -9,8 +9,8 @@ CARD = Card(
     authors="Tian, Shi, Luo, Kouhana, Elze, Wang",
     year=2023,
     reference="https://arxiv.org/abs/2311.02189",
-    summary="The group of patients that is segmented worst counts most in the loss; any network "
-    "learns so with method=fairseg.",
+    summary="A Dice loss scaled by how well each group of patients is segmented; any network learns "
+    "so with method=fairseg, from a manifest with a column group:NAME.",
     kind="fairness",
     network="medseg.networks.images.unet:UNet",
     options={"widths": (16, 32, 64, 128, 256)},
@@ -23,5 +23,27 @@ CARD = Card(
         "random batches that show every group; with as_released also where one is absent or "
         "unknown. Equity-scaled scores equal those of the official function",
         level="golden",
+        from_authors=(
+            "the loss: batch-wide Dice over all classes, squared in the denominator; weights "
+            "tanh((min L / L_g)^gamma) with gamma 1 on the probabilities, without a gradient; half "
+            "of the loss beside the cross-entropy, as for TransUNet (0.8 for SAMed: "
+            "method_options.fair_weight)",
+            "equity-scaled Dice and IoU, with alpha 1",
+        ),
+        deviations=(
+            "a group that is not in a batch has no say in it; in the released code its loss is 0, "
+            "so that all weights and the gradient are 0 (method_options.as_released=true)",
+            "cases of unknown group get the weight of the best group; in the released code, of the "
+            "last group (as_released)",
+            "equity-scaled scores are over the cases of known group, so that equal groups keep the "
+            "mean; the released code's mean is over all cases",
+            "where truth and prediction are empty a case counts as the empty policy says, 1 by "
+            "default; in the released code as 0, and a false alarm as 1",
+            "TransUNet and SAMed are not built: the card's network is a narrow U-Net, trained from "
+            "scratch with the project's recipe; the authors refine plain networks for 5 epochs "
+            "(--init RUN --epochs 5)",
+            "over several processes the groups of each process's share of a batch are compared",
+            "method_options.scaled=losses is not theirs: weights multiply the losses of groups",
+        ),
     ),
 )
