@@ -31,7 +31,7 @@ COST = Cost(1.0, 1.0, 100.0)
 
 @pytest.fixture
 def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medseg.export.exporter.measure", lambda *_, **__: COST)
+    monkeypatch.setattr("medseg.export.volumes.measure", lambda *_, **__: COST)
 
 
 def with_golden(path: Path, case: Golden) -> Path:

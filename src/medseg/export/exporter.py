@@ -21,16 +21,9 @@ from medseg.export.formats import (
     write_openvino,
     write_torchscript,
 )
-from medseg.export.graph import OPSETS, check_opset, to_onnx, volume_to_onnx
+from medseg.export.graph import OPSETS, check_opset, to_onnx
 from medseg.export.measure import Cost, measure
-from medseg.export.parity import (
-    check_parity,
-    check_shapes,
-    check_windows,
-    decided,
-    synthetic_cases,
-    synthetic_volume,
-)
+from medseg.export.parity import check_parity, check_shapes, decided, synthetic_cases
 from medseg.export.pruned import pruned_file
 from medseg.export.quantise import quantise
 from medseg.export.validation import Validation, no_split, open_validation
@@ -45,10 +38,7 @@ from medseg.inference.bundle import (
     read_manifest,
     write_bundle,
 )
-from medseg.inference.network import PICKLES, Model, load_model, load_network
-from medseg.inference.predictor import Predictor
-from medseg.inference.volumes.model import VolumeModel
-from medseg.inference.volumes.runtime import OnnxVolumeModel
+from medseg.inference.network import PICKLES, Model, load_network
 from medseg.report.card import card_of
 
 DICE_BUDGET = 0.5
@@ -157,8 +147,11 @@ def export(
         )  # fmt: skip
     with pruned_file(source, depth, system) as bundle:
         if read_manifest(bundle).volume is not None:
-            _check_volumes(format, int8, data)
-            return _export_volumes(
+            # It builds on this module.
+            from medseg.export.volumes import check_options, export_volumes
+
+            check_options(format, int8=int8, data=data)
+            return export_volumes(
                 bundle, output, opset=opset or OPSETS[0], system=system, progress=progress
             )
         return _export(
@@ -264,76 +257,6 @@ def _export(
         )
     size = (image.shape[0], image.shape[1])
     done = Export(output, proof, tuple(rows), size, threads, tuple(notes))
-    write_text(output.with_name(f"{output.name}.md"), markdown(done))
-    return done
-
-
-def _check_volumes(format: Format, int8: bool, data: str | Path | None) -> None:  # noqa: A002
-    if format != "onnx":
-        raise MedsegError(
-            f"--format {format}", "models of volumes are exported to ONNX only", "Use --format onnx"
-        )
-    for option, given in (("--int8", int8), ("--data", data)):
-        if given:
-            raise MedsegError(
-                option, "it is for models of pictures",
-                "Leave it out; `medseg evaluate` scores the masks of `medseg predict --engine onnx`",
-            )  # fmt: skip
-
-
-def _export_volumes(
-    source: Path,
-    output: Path,
-    *,
-    opset: int,
-    system: str | None,
-    progress: Callable[[str], None],
-) -> Export:
-    """:func:`export` of a model of volumes: the network on one window."""
-    reference = load_model(source, device="cpu", system=system)
-    assert isinstance(reference, VolumeModel)
-    # An earlier graph in the bundle is none of the new file's business.
-    reference.manifest = reference.manifest.model_copy(update={"graph_sha256": None})
-    manifest, patch = reference.manifest, reference.settings.patch
-    cases = read_golden(source)
-    proof = f"{plural(len(cases), 'golden case')} of the model and on noise of eight windows"
-    if not cases:
-        cases = (synthetic_volume(reference, patch, seed=1),)
-        proof = "noise of one and of eight windows, as the model has no golden cases"
-    threads = default_threads()
-    with tempfile.TemporaryDirectory(prefix="medseg-export-") as scratch:
-        progress("exporting the graph")
-        graph = volume_to_onnx(reference, opset=opset)
-        path = Path(scratch) / output.name
-        made = _write("onnx", graph, reference, source, path, single_file=False)
-        progress(f"comparing masks on {proof}")
-        artefact = open_artefact(made.runs)
-        assert isinstance(artefact.predictor, OnnxVolumeModel)
-        check_parity(artefact, cases, str(output), reference)
-        check_windows(artefact.predictor, reference, str(output))
-        progress("measuring time and memory")
-        window = synthetic_volume(reference, patch, seed=1).image
-        costs = (
-            measure(source, window, threads=threads, weights=True, system=system),
-            measure(made.runs, window, threads=threads),
-        )
-        rows = (
-            Row("PyTorch", source.stat().st_size / 1e6, costs[0], None),
-            Row(f"{ENGINES['onnx']}, fp32", made.size / 1e6, costs[1], None),
-        )
-        made.move(output)
-    notes = []
-    if output.suffix != SUFFIX:
-        notes.append(
-            "The graph takes one window, resampled and normalised; another program must do this, "
-            "and put windows together, as the manifest in the file says."
-        )
-    elif manifest.golden:
-        notes.append(
-            f"The file holds {plural(len(manifest.golden), 'piece')} of volumes of the validation "
-            "part (golden cases). Train with --set predict.golden=0 if they may not leave."
-        )
-    done = Export(output, proof, rows, patch, threads, tuple(notes))
     write_text(output.with_name(f"{output.name}.md"), markdown(done))
     return done
 
@@ -565,7 +488,7 @@ class Made:
 def _write(
     format: Format,  # noqa: A002
     graph: bytes | None,
-    reference: Predictor,
+    reference: Model,
     source: Path,
     path: Path,
     *,

@@ -27,6 +27,7 @@ from medseg.inference.predictor import Predictor, load
 from medseg.inference.volumes.predictor import VolumePredictor
 
 RUNS, WARM_UP = 20, 3
+RUNS_OF_VOLUMES = 5
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,9 @@ def measure(
 
 def _main(engine: str, file: str, image: str, threads: str, system: str | None = None) -> None:
     predictor = _opened(engine, Path(file), int(threads), system)
-    (times,) = time_predictions([predictor], np.load(image, allow_pickle=False))
+    pixels = np.load(image, allow_pickle=False)
+    runs = RUNS if predictor.manifest.volume is None else RUNS_OF_VOLUMES
+    (times,) = time_predictions([predictor], pixels, runs=runs)
     peak = _high_water()
     found = {
         "milliseconds": statistics.median(times),

@@ -49,7 +49,7 @@ def test_heat_maps_of_a_model_of_volumes_are_refused_before_anything_is_predicte
     path = bundle(tmp_path / "m.medseg", BINARY)
     ran = medseg("evaluate", tmp_path, path, "--explain", "2", "-o", tmp_path / "r.html")
     assert ran.code == 2
-    assert "models of volumes cannot be explained yet" in ran.message
+    assert "--explain: it is for models of pictures" in ran.message
 
 
 def test_pictures_that_are_slices_are_scored_as_volumes(tmp_path: Path) -> None:
