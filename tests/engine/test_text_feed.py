@@ -80,6 +80,7 @@ def test_a_run_resumes_to_the_bits_of_one_that_was_never_stopped(
     assert medseg("train", data, "-o", tmp_path / "stopped", "--resume").code == 0
     whole = medseg("train", data, "-o", tmp_path / "whole", "--epochs", 2, *OPTIONS)
     assert f"3 sentences of {data / 'prompts.json'}" in whole.message
+    assert "746,050 parameters, 739,713 of them trained" in whole.message
     (ours, _), (theirs, _) = (
         load_checkpoint(tmp_path / name / "checkpoints" / "last.safetensors")
         for name in ("stopped", "whole")

@@ -563,9 +563,11 @@ def _announce(
     method = "" if recipe.method == "supervised" else f"{recipe.method}, "
     unit = "images" if material.dims == 2 else "patches"
     adaptation = adaptation_of(loop.method.network)
+    some = adaptation.trained < adaptation.total and not recipe.adapt.enabled
+    still = f", {adaptation.trained:,} of them trained" if some else ""
     lines = {
         "data": f"{material.survey.dataset.root} ({counts}; {', '.join(material.labels.names)})",
-        "system": f"{recipe.system}, {adaptation.total:,} parameters",
+        "system": f"{recipe.system}, {adaptation.total:,} parameters{still}",
         "training": (
             f"{method}{plural(loop.epochs, 'epoch')} of {plural(loop.steps_per_epoch, 'step')}, "
             f"{loop.batch_size} {unit} a step at {_shown_size(loop.feed)}, "
