@@ -1,12 +1,12 @@
-"""A figure: how models of a benchmark see data of other places, at the quartiles of their Dice.
+"""A figure: what models of a benchmark make of data from other places.
 
     python benchmarks/cross_domain.py results/twenty-64px docs/images/cross-domain.png \
         cvc_clinicdb=../shared/data/kvasir_seg monuseg=../shared/data/dsb2018
 
 Each TRAINED=FOLDER, with one foreground class, was scored before by `many_tasks.py --unseen`. A
-row is a case: those at the upper quartile, the median and the lower quartile of the first system's
-Dice, so that nobody chose them. Solid outlines: prediction; dashed: truth. Only name folders whose
-images may be shown.
+row is a case: those at the 95th percentile and the median of the first system's Dice, so that
+nobody chose them. Solid outlines: prediction; dashed: truth. Only name folders whose images may be
+shown.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from medseg.metrics.tables import read_table
 from medseg.report.overlay import draw_contours, mask_thumbnail, thumbnail, to_rgb
 
 SIDE = 256
-QUARTILES = {"upper quartile": 0.75, "median": 0.5, "lower quartile": 0.25}
+SHARES = {"95th percentile": 0.95, "median": 0.5}
 
 
-def at_quartiles(dice: dict[str, float]) -> dict[str, str]:
-    """Each of ``QUARTILES`` to the case there."""
+def at_shares(dice: dict[str, float]) -> dict[str, str]:
+    """Each of ``SHARES`` to the case there."""
     ordered = sorted(dice, key=lambda case: (dice[case], case))
-    return {name: ordered[round(share * (len(ordered) - 1))] for name, share in QUARTILES.items()}
+    return {name: ordered[round(share * (len(ordered) - 1))] for name, share in SHARES.items()}
 
 
 def draw(out: Path, pairs: list[tuple[str, Path]], figure_path: Path) -> None:
     results = Results.read(out)
     heads = ["image", *results.systems]
-    rows = len(pairs) * len(QUARTILES)
+    rows = len(pairs) * len(SHARES)
     figure = Figure(figsize=(1.8 * len(heads) + 0.6, 1.75 * rows), layout="constrained")
     grid = figure.subplots(rows, len(heads), squeeze=False)
     for axes, head in zip(grid[0], heads, strict=True):
@@ -50,8 +50,8 @@ def draw(out: Path, pairs: list[tuple[str, Path]], figure_path: Path) -> None:
         }
         models = {system: medseg.load(cell / "run") for system, cell in cells.items()}
         cases = {case.id: case for case in open_dataset(folder).cases}
-        for row, (name, chosen) in enumerate(at_quartiles(dict(dice[results.systems[0]])).items()):
-            line = grid[place * len(QUARTILES) + row]
+        for row, (name, chosen) in enumerate(at_shares(dict(dice[results.systems[0]])).items()):
+            line = grid[place * len(SHARES) + row]
             case = cases[chosen]
             assert case.mask is not None
             image = case.image.read_image()

@@ -27,10 +27,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
 from common import origin
+from medseg.benchmark.figures.frame import styles
 from medseg.benchmark.reading import Results
 from medseg.data.case import IGNORE, LabelMap
 from medseg.data.labels import read_classes
@@ -191,6 +193,8 @@ def as_interval(interval: Any) -> dict[str, Any]:
 
 def score_unseen(results: Results, out: Path, trained: str, folder: Path) -> dict[str, Any]:
     """Every model of ``trained`` on all cases of ``folder``, and all systems against each other."""
+    entries: Mapping[str, Any] = {each["name"]: each for each in results.spec["data"]}
+    pattern = entries.get(folder.name, {}).get("group_pattern")
     tables: dict[str, list[Path]] = {}
     for system in results.systems:
         for cell in results.of(system, trained):
@@ -198,7 +202,14 @@ def score_unseen(results: Results, out: Path, trained: str, folder: Path) -> dic
             table = place / "unseen" / f"all-{folder.name}.csv"
             if not table.is_file():
                 print(f"{system}, seed {cell.seed}: {trained} to {folder.name}")
-                found = evaluate(folder, place / "run", part="all", metrics=["dice"], workers=1)
+                found = evaluate(
+                    folder,
+                    place / "run",
+                    part="all",
+                    group_pattern=pattern,
+                    metrics=["dice"],
+                    workers=1,
+                )
                 write_text(table, found.to_csv())
             tables.setdefault(system, []).append(table)
     said = compare({system: paths for system, paths in tables.items() if paths})
@@ -211,16 +222,53 @@ def score_unseen(results: Results, out: Path, trained: str, folder: Path) -> dic
     }
 
 
+def draw(found: Mapping[str, Any], path: Path) -> None:
+    """A row a task, sorted by what the size keeps: the Dice of every system, with intervals."""
+    rows = sorted(found["tasks"].items(), key=lambda item: -item[1]["kept"])
+    look = styles(list(found["mean"]))
+    figure = Figure(figsize=(8, 0.3 * len(rows) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    for place, (_, row) in enumerate(rows):
+        axes.plot(row["kept"], place, "|", color="black", markersize=12, label=_once("kept", place))
+        for number, (system, dice) in enumerate(row["dice"].items()):
+            height = place + 0.3 * (number - (len(row["dice"]) - 1) / 2)
+            axes.plot((dice["low"], dice["high"]), (height, height), color=look[system].colour)
+            axes.plot(
+                dice["mean"],
+                height,
+                look[system].marker,
+                color=look[system].colour,
+                label=_once(system, place),
+            )
+    if found["aim"] is not None:
+        axes.axvline(found["aim"], linestyle=":", color="grey", label="aim for the mean")
+    axes.set_yticks(range(len(rows)), [name for name, _ in rows])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("Dice of test cases, 95 % interval")
+    axes.grid(axis="x", alpha=0.3)
+    axes.legend(loc="lower left", fontsize=8)
+    figure.savefig(path, dpi=100)
+
+
+def _once(label: str, place: int) -> str | None:
+    """A legend names what it shows once."""
+    return label if place == 0 else None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("benchmark", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("--aim", type=float, help="a mean to be held beside, 0 to 1")
+    parser.add_argument("--figure", type=Path, help="a PNG of every task")
     parser.add_argument("--unseen", action="append", default=[], metavar="TRAINED=FOLDER")
     arguments = parser.parse_args()
     results = Results.read(arguments.benchmark)
     found = {**origin(), "seeds": list(results.seeds), "aim": arguments.aim}
     found |= over_tasks(results, arguments.benchmark)
+    if arguments.figure is not None:
+        draw(found, arguments.figure)
     found["unseen"] = [
         score_unseen(results, arguments.benchmark, trained, Path(folder))
         for trained, _, folder in (each.partition("=") for each in arguments.unseen)
