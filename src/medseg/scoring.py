@@ -18,6 +18,7 @@ from medseg.data.groups import check_attribute, told_attributes
 from medseg.data.layouts import is_dataset, open_dataset
 from medseg.data.registry import described
 from medseg.data.registry import find as find_registered
+from medseg.data.slices import slices_if_all, volume_of
 from medseg.data.splitfile import read_split
 from medseg.engine.openings import Opening, log_opening, read_openings
 from medseg.errors import DataError, MedsegError, ModelError
@@ -177,6 +178,11 @@ def evaluate(
         if read_manifest(find_bundle(predictions)).must_be_pointed:
             raise prompts_refused(predictions)
         model = load(predictions, device=device, system=system)
+        slices = model.manifest.picture_slices
+        if model.manifest.volume is None:
+            # A model of images takes pictures of any names.
+            pictures = [case.id for case in chosen.cases if volume_of(case.image) is None]
+            slices = slices_if_all(slices, pictures)
         predict_images(
             model,
             {case.id: case.image for case in chosen.cases},
@@ -189,6 +195,7 @@ def evaluate(
             # Masks that are there may be those of other images of the same names.
             overwrite=True,
             progress=progress,
+            slices=slices,
         )
         recipe = model.manifest.recipe.get("data", {})
         snap = recipe.get("snap_masks", "auto")
@@ -212,7 +219,7 @@ def evaluate(
                 convention=rules,
                 seed=seed,
                 instances=instances,
-                slices=model.manifest.picture_slices,
+                slices=slices,
                 attributes=attributes,
                 workers=workers,
             )

@@ -13,6 +13,8 @@ from PIL import Image
 from rich.console import Console
 
 from benchmark.grids import GOOD, rows
+from commands import left_in, medseg
+from data.builders import squares
 from data.volumes import balls
 from medseg import benchmark
 from medseg.benchmark.check import check_spec
@@ -98,6 +100,23 @@ def test_a_model_of_images_is_scored_on_volumes_where_pictures_are_slices(tmp_pa
     assert sorted(path.name for path in (tmp_path / "masks").glob("*.tif")) == [
         f"v{volume}.tif" for volume in range(6)
     ]
+
+
+def test_pictures_of_other_names_are_scored_by_themselves(tmp_path: Path) -> None:
+    data = picture_slices(tmp_path / "slices", range(2))
+    (tmp_path / "flat.py").write_text(GOOD)
+    system = str(tmp_path / "flat.py")
+    run = train(
+        data, system=system, output=tmp_path / "run", device="cpu", quiet=True,
+        epochs=1, image_size=16, settings=[NUMBERED],
+    )  # fmt: skip
+    others = squares(tmp_path / "others", 3)
+    found = evaluate(others, run.folder, system=system)
+    assert [row.case for row in found.rows] == ["000", "001", "002"]
+    ran = medseg("predict", run.folder, data / "images" / "v1_slice_2.png", "-o",
+                 tmp_path / "masks", "--system", system)  # fmt: skip
+    assert ran.code == 0, ran.message
+    assert left_in(tmp_path / "masks") == {"v1_slice_2.png", "predictions.json"}
 
 
 def test_pictures_are_refused_before_training_where_a_system_takes_volumes(

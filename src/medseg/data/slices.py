@@ -177,6 +177,19 @@ def gather(cases: Iterable[Case], *, pictures: str | None = None) -> list[Whole]
     ]
 
 
+def slices_if_all(pictures: str | None, ids: Iterable[str]) -> str | None:
+    """``pictures``, as in :func:`gather`, where it finds volume and slice in all ids of pictures;
+    else None.
+
+    Raises:
+        RecipeError: an expression without two groups.
+    """
+    if pictures is None:
+        return None
+    pattern = _slice_pattern(pictures)
+    return pictures if all(pattern.fullmatch(each) for each in ids) else None
+
+
 def open_slices(path: Path, *, fourth: bool = False) -> Source:
     """A file or series by itself: a :class:`Stack`, a single slice, or a picture.
 

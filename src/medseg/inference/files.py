@@ -206,12 +206,19 @@ def predict_images(
     *,
     options: PredictOptions = PredictOptions(),
     overwrite: bool = False,
+    slices: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> PredictionReport:
-    """:func:`predict_files` for images whose masks' names are already known."""
+    """:func:`predict_files` for images whose masks' names are already known.
+
+    ``slices`` says for a model of images which pictures are slices of volumes, as in
+    :func:`medseg.data.slices.gather`: they get one mask. A model of volumes knows it.
+    """
     model.check_ready()
     folder = Path(output)
-    images = _images(found, model.manifest.picture_slices)
+    if model.manifest.volume is not None:
+        slices = model.manifest.picture_slices
+    images = _images(found, slices)
     if model.labels.rgb and any(image.volume for image in images):
         raise DataError(
             next(image.source for image in images if image.volume),
