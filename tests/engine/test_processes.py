@@ -80,6 +80,10 @@ def test_all_weights_stay_alike_in_all_processes(
 def test_two_optimizers_move_weights_in_two_processes_as_in_one(data: Path, tmp_path: Path) -> None:
     (tmp_path / "adversarial.py").write_text(ADVERSARIAL)
     settings = (*TINY, f"method={tmp_path / 'adversarial.py'}")
-    one, two = (tensors(trained(data, tmp_path / str(n), *settings, processes=n)) for n in (1, 2))
-    for name in (each for each in one if each.startswith("method/")):
+    folders = [trained(data, tmp_path / str(n), *settings, processes=n) for n in (1, 2)]
+    one, two = map(tensors, folders)
+    # Gradients of biases before a norm are rounding errors, which Adam makes steps of.
+    for name in (n for n in one if n.startswith("method/") and one[n].ndim > 1):
         torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-5, msg=name)
+    losses = [[row["loss"] for row in without_times(folder)] for folder in folders]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
