@@ -15,6 +15,7 @@ CARD = Card(
     network="medseg.networks.images.unet:UNet",
     options={"widths": (16, 32, 64, 128, 256)},
     recipe={"method": "fairseg"},
+    measured={"dsb2018": "results/fairseg-dsb2018.json"},
     fidelity=Fidelity(
         parameters=1_944_049,
         official_parameters="none of its own: the loss adds no weights; the authors train "
@@ -43,7 +44,15 @@ CARD = Card(
             "scratch with the project's recipe; the authors refine plain networks for 5 epochs "
             "(--init RUN --epochs 5)",
             "over several processes the groups of each process's share of a batch are compared",
-            "method_options.scaled=losses is not theirs: weights multiply the losses of groups",
+            "method_options.scaled=losses is not theirs: weights multiply the losses of groups, "
+            "each of which counts once whatever its size",
         ),
+        reproduced="not at this size: nuclei at 64 px, a tenth of 200 training images with "
+        "inverted contrast, 360 steps, 3 seeds: the published scaling lowers the minority's test Dice by "
+        "0.28 (0.26 to 0.29) against the same loss with gamma 0, and by 0.01 where it refines a "
+        "plain network for 5 epochs; a smaller weight on probabilities also shrinks their "
+        "gradient. With scaled=losses the minority gains 0.29 (0.28 to 0.31) on the plain losses "
+        "(0.10 to 0.68 by seed), and the majority loses 0.02; gamma 0 gains as much, so it is "
+        "counting each group once that pays, not the scaling",
     ),
 )
