@@ -17,7 +17,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from medseg.nn.blocks import initialise, pad_to_multiple
+from medseg.networks.images.unet import UShape
+from medseg.nn.blocks import initialise
 
 
 class RecurrentConv(nn.Module):
@@ -67,7 +68,7 @@ class RecurrentUnit(nn.Module):
         return x + out if self.residual else out
 
 
-class R2UNet(nn.Module):
+class R2UNet(UShape):
     """R2U-Net; the default has 39,091,393 parameters (3 input channels, 1 class).
 
     Args:
@@ -118,22 +119,3 @@ class R2UNet(nn.Module):
         self.decoder = nn.ModuleList(unit(2 * width, width) for width in widths[-2::-1])
         self.head = nn.Conv2d(widths[0], num_classes, 1)
         initialise(self)
-
-    def forward_features(self, image: Tensor) -> list[Tensor]:
-        """Encoder maps ``(B, widths[i], H/2^i, W/2^i)``; the deepest stride must divide H and W."""
-        features: list[Tensor] = []
-        x = image
-        for i, block in enumerate(self.encoder):
-            x = block(self.pool(x) if i else x)
-            features.append(x)
-        return features
-
-    def forward(self, image: Tensor) -> Tensor:
-        """``(B, C, H, W)`` images of any size to ``(B, K, H, W)`` logits."""
-        height, width = image.shape[-2:]
-        padded = pad_to_multiple(image, 2 ** (len(self.encoder) - 1))
-        *skips, x = self.forward_features(padded)
-        for up, block, skip in zip(self.up, self.decoder, reversed(skips), strict=True):
-            x = block(torch.cat([skip, up(x)], dim=1))
-        logits: Tensor = self.head(x)
-        return logits[..., :height, :width]

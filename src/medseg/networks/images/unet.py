@@ -31,7 +31,41 @@ class DoubleConv(nn.Sequential):
         )
 
 
-class UNet(nn.Module):
+class UShape(nn.Module):
+    """What every U-Net does with its layers, whatever its blocks are.
+
+    A subclass sets ``encoder``, blocks from shallow to deep; ``pool`` between them; ``up``, layers
+    that double the size, from deep to shallow; ``decoder``, blocks of what came up and the skip;
+    and ``head``.
+    """
+
+    encoder: nn.ModuleList
+    pool: nn.Module
+    up: nn.ModuleList
+    decoder: nn.ModuleList
+    head: nn.Module
+
+    def forward_features(self, image: Tensor) -> list[Tensor]:
+        """Encoder maps ``(B, width, H/2^i, W/2^i)``; the deepest stride must divide H and W."""
+        features: list[Tensor] = []
+        x = image
+        for i, block in enumerate(self.encoder):
+            x = block(self.pool(x) if i else x)
+            features.append(x)
+        return features
+
+    def forward(self, image: Tensor) -> Tensor:
+        """``(B, C, H, W)`` images of any size to ``(B, K, H, W)`` logits."""
+        height, width = image.shape[-2:]
+        padded = pad_to_multiple(image, 2 ** (len(self.encoder) - 1))
+        *skips, x = self.forward_features(padded)
+        for up, block, skip in zip(self.up, self.decoder, reversed(skips), strict=True):
+            x = block(torch.cat([skip, up(x)], dim=1))
+        logits: Tensor = self.head(x)
+        return logits[..., :height, :width]
+
+
+class UNet(UShape):
     """U-Net; the default has 31,043,521 parameters (3 input channels, 1 class).
 
     Args:
@@ -73,22 +107,3 @@ class UNet(nn.Module):
         )
         self.head = nn.Conv2d(widths[0], num_classes, 1)
         initialise(self)
-
-    def forward_features(self, image: Tensor) -> list[Tensor]:
-        """Encoder maps ``(B, widths[i], H/2^i, W/2^i)``; the deepest stride must divide H and W."""
-        features: list[Tensor] = []
-        x = image
-        for i, block in enumerate(self.encoder):
-            x = block(self.pool(x) if i else x)
-            features.append(x)
-        return features
-
-    def forward(self, image: Tensor) -> Tensor:
-        """``(B, C, H, W)`` images of any size to ``(B, K, H, W)`` logits."""
-        height, width = image.shape[-2:]
-        padded = pad_to_multiple(image, 2 ** (len(self.encoder) - 1))
-        *skips, x = self.forward_features(padded)
-        for up, block, skip in zip(self.up, self.decoder, reversed(skips), strict=True):
-            x = block(torch.cat([skip, up(x)], dim=1))
-        logits: Tensor = self.head(x)
-        return logits[..., :height, :width]
