@@ -26,6 +26,7 @@ from medseg.data.prompts import Prompts
 from medseg.files import write_text
 from medseg.inference.text import TextModel
 from medseg.metrics.statistics import bootstrap_mean
+from medseg.recipe import load_recipe
 from medseg.scoring import choose_cases, log_scoring
 
 
@@ -47,7 +48,7 @@ def measure(data: Path, run: Path, others: list[tuple[str, str]]) -> Iterator[di
         scores: list[list[float]] = [[] for _ in names]
         for case in chosen.cases:
             assert case.mask is not None
-            found = np.asarray(asked.predict(case.image.read_image())) > 0
+            found: NDArray[np.bool_] = np.not_equal(asked.predict(case.image.read_image()), 0)
             truth = read_classes(case.mask, model.labels)
             for number, into in enumerate(scores, start=1):
                 into.append(dice(found, truth == number))
@@ -75,7 +76,17 @@ def main() -> None:
         rows = list(measure(args.data, run, others))
         for row in rows:
             print(run.name, row["sentence"], {k: v["mean"] for k, v in row["dice_with"].items()})
-        measured.append({"run": run.name, "epochs": len(history), "asked": rows})
+        recipe = load_recipe(run / "recipe.yaml")
+        measured.append(
+            {
+                "run": run.name,
+                "epochs": len(history),
+                "image_size": recipe.data.image_size,
+                "seed": recipe.seed,
+                "network": recipe.network,
+                "asked": rows,
+            }
+        )
     result = {"system": "vlsm-adapter", **origin(), "data": args.data.name, "runs": measured}
     write_text(args.output, json.dumps(result, indent=1))
 

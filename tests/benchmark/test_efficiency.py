@@ -37,10 +37,18 @@ BROKEN = WIDE.replace("return", "raise RuntimeError('no size pleases me')\n     
 
 
 class Attend(nn.Module):
-    """Scaled dot-product attention of 4 heads of 8 channels, pixels being tokens."""
+    """Scaled dot-product attention of 4 heads of 8 channels, pixels being tokens.
+
+    How they lie in memory decides which of PyTorch's kernels computes it.
+    """
+
+    def __init__(self, *, contiguous: bool) -> None:
+        super().__init__()
+        self.contiguous = contiguous
 
     def forward(self, image: Tensor) -> Tensor:
         tokens = image.flatten(2).view(1, 4, 8, -1).transpose(2, 3)
+        tokens = tokens.contiguous() if self.contiguous else tokens
         return F.scaled_dot_product_attention(tokens, tokens, tokens)
 
 
@@ -60,7 +68,8 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Efficiency:
         (nn.Conv2d(16, 32, 3, padding=2, dilation=2, groups=4), 16, 16 * 32 // 4 * 9 * 64),
         (nn.ConvTranspose2d(16, 8, 2, 2), 16, 16 * 8 * 4 * 64),
         (nn.Linear(8, 5), 3, 8 * 5 * 3 * 8),
-        (Attend(), 32, 2 * 4 * 64 * 64 * 8),
+        (Attend(contiguous=True), 32, 2 * 4 * 64 * 64 * 8),
+        (Attend(contiguous=False), 32, 2 * 4 * 64 * 64 * 8),
         (nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), nn.AvgPool2d(2)), 3, 0),
     ],
 )

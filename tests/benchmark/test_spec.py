@@ -64,6 +64,16 @@ def test_unseen_data_are_those_trained_on_whether_shown_or_not(
     assert (spec.data[0].show, spec.unseen[0].show) == (False, True)
 
 
+def test_systems_of_words_are_taken_and_those_that_are_clicked_in_are_not(
+    photos: Path, tmp_path: Path
+) -> None:
+    values = tiny(tmp_path, data=str(photos))
+    spec = parse_spec({**values, "systems": ["vlsm-adapter"]})
+    assert [each.system for each in spec.systems] == ["vlsm-adapter"]
+    with pytest.raises(MedsegError, match="scribbleprompt is pointed at"):
+        parse_spec({**values, "systems": ["scribbleprompt"]})
+
+
 def test_settings_of_a_system_come_after_those_of_all(photos: Path, tmp_path: Path) -> None:
     wide = {"name": "wide", "system": str(tmp_path / "good.py"), "set": {"network": {"width": 8}}}
     spec = parse_spec(tiny(tmp_path, data=str(photos), systems=[wide, str(tmp_path / "good.py")]))

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from medseg.engine.average import WeightAverage
 from medseg.engine.memory import Forecast, forecast_memory, free_memory
@@ -41,8 +41,15 @@ NEEDS_EXPORT = "needs medseg[export]"
 
 _ENOUGH_CASES = 10_000
 
+
+def _attention(query: Any, key: Any, value: Any, *others: Any, **named: Any) -> int:
+    del others, named
+    count: int = sdpa_flop_count(query, key, value)  # type: ignore[no-untyped-call]
+    return count
+
+
 # PyTorch's counter knows attention's kernels for GPUs only.
-_CPU_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop}
+_CPU_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -312,7 +312,8 @@ def _system(given: Any, base: Path, where: str) -> Any:
         entry["system"] = str(path.parent.resolve() / path.name)
     elif system not in systems.names():
         raise MedsegError(where, f"there is no system {system!r}", nearest(system, systems.names()))
-    elif systems.load_card(system).prompts:
+    # A system of words is asked for what it was trained on.
+    elif systems.load_card(system).prompts not in ((), ("text",)):
         raise MedsegError(
             where,
             f"{system} is pointed at what it segments, and a benchmark points at nothing",

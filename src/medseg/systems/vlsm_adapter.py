@@ -27,6 +27,7 @@ CARD = Card(
         "train.patience": 20,
         "train.clip_norm": 0.5,
     },
+    measured={"wbc": "results/vlsm-words.json"},
     fidelity=Fidelity(
         parameters=153_722_210,
         official_parameters="trained, of dense adapters 1,784,448 (v), 2,974,464 (vl) and "
@@ -72,6 +73,9 @@ CARD = Card(
             "CRIS and the side adapter network, with which the paper compares, are not there",
         ),
         reproduced="none of the paper's tables: the published weights of CLIPSeg have not been "
-        "available to these tests, which read small files in their layout",
+        "available to these tests, which read small files in their layout. That words select: "
+        "a tiny CLIPSeg trained on 240 cells, asked for the nucleus, has Dice 0.94 with "
+        "the nucleus and 0.06 with the cytoplasm, asked for the cytoplasm 0.06 and 0.87; with one "
+        "sentence for both, 0.60 and 0.63",
     ),
 )
