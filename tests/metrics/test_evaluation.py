@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
@@ -53,6 +53,7 @@ def scores(evaluation: Evaluation, metric: str = "dice") -> dict[str, float]:
     return evaluation.case_means(metric)
 
 
+@settings(deadline=None)
 @given(masks, masks)
 def test_exchanging_two_labels_in_both_masks_exchanges_their_rows(
     truth: Mask, claimed: Mask
