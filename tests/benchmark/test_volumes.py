@@ -13,14 +13,18 @@ from PIL import Image
 from rich.console import Console
 
 from benchmark.grids import GOOD, rows
+from benchmark.synthetic import benchmark_folder
 from commands import left_in, medseg
 from data.builders import squares
 from data.volumes import balls
 from medseg import benchmark
 from medseg.benchmark.check import check_spec
 from medseg.benchmark.efficiency import measure
+from medseg.benchmark.figures import pareto
+from medseg.benchmark.reading import Results
 from medseg.benchmark.runner import Grid
 from medseg.benchmark.spec import parse_spec
+from medseg.benchmark.tables import efficiency
 from medseg.engine.train import train
 from medseg.errors import MedsegError
 from medseg.scoring import evaluate
@@ -142,3 +146,29 @@ def test_a_network_of_volumes_is_measured_on_one_window(tmp_path: Path) -> None:
     assert found.patch == (8, 10, 12)
     assert found.onnx_note == ""
     assert found.batch_size == 2
+
+
+def measured_on_windows(folder: Path, patch: Any) -> Path:
+    """A benchmark's folder in which ``unet`` is a system of volumes."""
+    out = benchmark_folder(folder / "out", data=["glas"], unseen=[], seeds=[0])
+    path = out / "efficiency" / "unet.json"
+    said = {**json.loads(path.read_text()), "patch": patch, "batch_size": 2}
+    path.write_text(json.dumps(said))
+    return out
+
+
+def test_tables_and_figures_say_what_was_measured_on_a_window(tmp_path: Path) -> None:
+    results = Results.read(measured_on_windows(tmp_path, [8, 16, 24]))
+    table = efficiency(results)
+    assert "or one window of 8 x 16 x 24 voxels for systems of volumes" in table.caption
+    assert "a step on 2 images or windows." in table.caption
+    patches = {record["system"]: record["patch"] for record in table.records}
+    assert patches["unet"] == "8 x 16 x 24"
+    assert patches["med2d-segnet"] is None
+    assert "Of unet it is that of a window of a volume" in pareto.draw(results, "latency").caption
+    assert "window" not in pareto.draw(results, "parameters").caption
+
+
+def test_a_damaged_window_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MedsegError, match=r"unet.json: its patch is 'wide'"):
+        Results.read(measured_on_windows(tmp_path, "wide"))
