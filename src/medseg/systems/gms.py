@@ -12,6 +12,7 @@ CARD = Card(
     kind="generative",
     network="medseg.networks.generative.gms:GMS",
     recipe={"method": "gms"},
+    measured={"ph2": "results/gms-ph2.json"},
     fidelity=Fidelity(
         parameters=1_844_507,
         official_parameters=(
@@ -33,7 +34,9 @@ CARD = Card(
         ),
         reconstructed=(
             "a small autoencoder, so that no download is needed: it learns from the training "
-            "part's images and masks during the first quarter of the steps, and is then frozen",
+            "part's images and masks during the first quarter of the steps, and is then frozen; "
+            "in the short trainings measured, the true masks' codes gave the masks back with a Dice "
+            "of 0.95 and 0.87 only",
             "several classes: each has a code of its own; the paper's tasks are binary",
         ),
         deviations=(

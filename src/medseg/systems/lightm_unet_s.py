@@ -14,6 +14,7 @@ CARD = Card(
     dims=WIDE.dims,
     network=WIDE.network,
     options={"width": 16},
+    measured={"ph2": "results/lightm-ph2.json"},
     fidelity=Fidelity(
         parameters=1_342_948,
         official_parameters=(
