@@ -35,8 +35,8 @@ CARD = Card(
         reconstructed=(
             "a small autoencoder, so that no download is needed: it learns from the training "
             "part's images and masks during the first quarter of the steps, and is then frozen; "
-            "in the short trainings measured, the true masks' codes gave the masks back with a Dice "
-            "of 0.95 and 0.87 only",
+            "in the short trainings measured, the true masks' codes gave the masks back with a "
+            "Dice of 0.95 and 0.87 only",
             "several classes: each has a code of its own; the paper's tasks are binary",
         ),
         deviations=(
