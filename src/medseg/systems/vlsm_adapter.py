@@ -27,7 +27,7 @@ CARD = Card(
         "train.patience": 20,
         "train.clip_norm": 0.5,
     },
-    measured={"wbc": "results/vlsm-words.json"},
+    measured={"wbc": "results/vlsm-words.json", "dsb2018": "results/vlsm-adapters.json"},
     fidelity=Fidelity(
         parameters=153_722_210,
         official_parameters="trained, of dense adapters 1,784,448 (v), 2,974,464 (vl) and "
@@ -76,6 +76,8 @@ CARD = Card(
         "available to these tests, which read small files in their layout. That words select: "
         "a tiny CLIPSeg trained on 240 cells, asked for the nucleus, has Dice 0.94 with "
         "the nucleus and 0.06 with the cytoplasm, asked for the cytoplasm 0.06 and 0.87; with one "
-        "sentence for both, 0.60 and 0.63",
+        "sentence for both, 0.60 and 0.63. That adapters pay is not reproduced: beside this frozen "
+        "network they have Dice 0.47 on 66 images of dsb2018 after 80, where it has 0.05, but all "
+        "its weights refined have 0.68, and from scratch 0.63",
     ),
 )
