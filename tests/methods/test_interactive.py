@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from commands import medseg
 from data.builders import squares
 from medseg.data.case import IGNORE
+from medseg.data.prompts import Prompts
+from medseg.data.simulate_prompts import next_click
 from medseg.engine.checkpoint import load_checkpoint
 from medseg.engine.loop import TrainingLoop
 from medseg.engine.run import make_recipe
@@ -84,6 +86,54 @@ def test_its_loss_falls() -> None:
         optimizer.step()
         history.append(loss.item())
     assert np.mean(history[-4:]) < 0.9 * np.mean(history[:4])
+
+
+def in_noise(count: int, epoch: int) -> Batch:
+    """Two squares in strong noise, one above the other, of which either may be meant."""
+    random = np.random.default_rng([7, epoch])
+    mask = torch.zeros(count, 24, 24, dtype=torch.uint8)
+    for each in mask:
+        for k, top in ((1, 0), (2, 12)):
+            y, x = top + random.integers(0, 4), random.integers(0, 15)
+            each[y : y + 9, x : x + 9] = k
+    noise = torch.randn(count, 1, 24, 24, generator=torch.Generator().manual_seed(epoch))
+    return {
+        "image": (mask[:, None] > 0) + 0.8 * noise,
+        "mask": mask,
+        "case_id": [str(i) for i in range(count)],
+        "key": [(0, epoch, i) for i in range(count)],
+    }
+
+
+@pytest.mark.slow
+def test_each_click_on_what_is_wrong_brings_the_answer_nearer() -> None:
+    method = method_of(rounds=5, superpixels=0.0, kinds=("point",))
+    optimizer = torch.optim.AdamW(method.parameters(), 5e-3)
+    for epoch in range(150):
+        optimizer.zero_grad()
+        torch.stack(list(method(in_noise(8, epoch)).values())).sum().backward()
+        optimizer.step()
+    unseen = in_noise(16, 1000)
+    meant = (unseen["mask"] == 1).numpy()
+    prompts = [Prompts()] * 16
+    answer, scores = torch.zeros(16, 1, 24, 24), []
+    for _ in range(6):
+        clicks = [
+            next_click(mask, wrong)
+            for mask, wrong in zip(meant, (answer[:, 0] > 0).numpy(), strict=True)
+        ]
+        prompts = [
+            before + Prompts(points=(click,) if click else ())
+            for before, click in zip(prompts, clicks, strict=True)
+        ]
+        with torch.no_grad():
+            pointed = PromptTensors.of(prompts, unseen["image"], answer)
+            answer = method.network(unseen["image"], pointed)
+        found = (answer[:, 0] > 0).numpy()
+        both, total = (found & meant).sum((1, 2)), found.sum((1, 2)) + meant.sum((1, 2))
+        scores.append(float(np.mean(2 * both / total)))
+    assert scores[2] > scores[0] + 0.05
+    assert scores[5] > scores[2]
 
 
 def test_losses_depend_on_the_key_alone_and_not_on_the_batch() -> None:
