@@ -10,12 +10,16 @@ import torch
 
 from commands import medseg
 from data.builders import squares
+from inference.builders import manifest_and_weights
 from medseg.data.case import IGNORE
 from medseg.engine.checkpoint import load_checkpoint
+from medseg.engine.initial import Origin, carry_over
 from medseg.engine.loop import TrainingLoop
 from medseg.engine.text_feed import TextFeed
 from medseg.inference.bundle import read_manifest
 from medseg.methods.method import Batch
+from medseg.models import create_model
+from networks.language.small import SMALL, published
 
 OPTIONS = (
     "--system", "vlsm-adapter", "--image-size", "16", "--batch-size", "4", "--device", "cpu",
@@ -113,3 +117,23 @@ def test_a_file_of_sentences_that_is_not_there_is_an_error(tmp_path: Path) -> No
     missing = medseg("train", data, "-o", tmp_path / "run", "--epochs", 1, *options)
     assert missing.code == 2
     assert "gone.json: it cannot be read" in missing.message
+
+
+def test_a_model_that_training_starts_from_brings_its_vocabulary(tmp_path: Path) -> None:
+    place = published(tmp_path / "published")
+    before = create_model("vlsm-adapter", weights=str(place), width=3)
+    manifest, _ = manifest_and_weights()
+    manifest = manifest.model_copy(update={"prompts": ("text",), "num_classes": 3})
+    network = create_model("vlsm-adapter", size=SMALL, width=3)
+    assert network.words.numbers("a polyp") != before.words.numbers("a polyp")  # type: ignore[operator,union-attr]
+    carried = carry_over(
+        network,
+        Origin("before", manifest, before.state_dict()),
+        system="vlsm-adapter",
+        options={"size": SMALL, "width": 3},
+        in_channels=3,
+        num_classes=1,
+        classes=("background", "nucleus"),
+    )
+    assert not carried.fresh
+    assert network.words.numbers("a polyp") == before.words.numbers("a polyp")  # type: ignore[operator,union-attr]
