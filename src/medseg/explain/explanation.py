@@ -263,6 +263,8 @@ class Explainer:
         logits: Tensor,
         classes: NDArray[np.uint8],
         truth: NDArray[np.uint8] | None = None,
+        *,
+        index: int | None = None,
     ) -> Explanation:
         """Explain what a network makes of its inputs.
 
@@ -272,13 +274,18 @@ class Explainer:
             logits: (1, K, S, T), calibrated.
             classes: (H, W) predicted class indices, on the image's grid.
             truth: (H, W) true class indices, or None.
+            index: of the class, where it is not the explainer's own.
 
         Raises:
             NothingToExplainError: nothing of the class is predicted, or the place does not exist.
         """
         size = (classes.shape[0], classes.shape[1])
         index, region = choose_region(
-            classes, self.model.labels, index=self.index, box=self.box, at=self.at
+            classes,
+            self.model.labels,
+            index=self.index if index is None else index,
+            box=self.box,
+            at=self.at,
         )
         grid = (inputs.shape[-2], inputs.shape[-1])
         target = Target(index, on_grid(region, grid).to(inputs.device))

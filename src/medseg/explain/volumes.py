@@ -94,11 +94,7 @@ class VolumeExplainer(Explainer):
                 f"holds no '{model.labels.names[index]}' in the window by itself",
                 "Name another class with --label",
             )
-        self.index, asked = index, self.index
-        try:
-            found = self.explain_inputs(view, inputs, logits, classes)
-        finally:
-            self.index = asked
+        found = self.explain_inputs(view, inputs, logits, classes, index=index)
         return as_picture(window[0, place]), found
 
     def _middle(self, image: NDArray[np.float32]) -> tuple[int, list[int]]:
