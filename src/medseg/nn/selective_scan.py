@@ -331,6 +331,11 @@ def _backward_chunk(
     return carried if segments > 1 else future[:, 0].contiguous()
 
 
+def _dense(x: Tensor) -> Tensor:
+    """A copy without gaps. ``contiguous`` leaves axes of one place the step that they had."""
+    return x.clone(memory_format=torch.contiguous_format)
+
+
 def _exported(
     delta: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor, first: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -342,13 +347,14 @@ def _exported(
 
     length = x.shape[-1]
     segments = max(1, math.isqrt(length))
-    rates, first = a.detach().contiguous(), first.detach().contiguous()
+    rates, first = _dense(a.detach()), _dense(first.detach())
     cut = _Cut(1, segments, math.ceil(length / segments))
-    steps, values = (cut.by_step(each.detach())[0].unsqueeze(-2) for each in (delta, x))
-    inputs, outputs = (cut.by_step(each.detach())[0].unsqueeze(-1) for each in (b, c))
+    steps, values, inputs, outputs = (cut.by_step(each.detach())[0] for each in (delta, x, b, c))
 
     def advance(h: Tensor, now: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        step, value, into, out = now
+        # Axes of one place that come from outside would be taken for axes of any length.
+        step, value = (each.unsqueeze(-2) for each in now[:2])
+        into, out = (each.unsqueeze(-1) for each in now[2:])
         h = (torch.exp(step * rates) * h + value * into).contiguous()
         return h, (out * h).sum(-2)
 
@@ -357,13 +363,13 @@ def _exported(
         return (decay * h + moved).contiguous(), h.clone()
 
     def every(body: Any, h: Tensor, parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        last, found = scan(body, h, tuple(each.contiguous() for each in parts))
+        last, found = scan(body, h, tuple(map(_dense, parts)))
         return last, found
 
     parts = (steps, values, inputs, outputs)
-    zero = torch.zeros_like(first).unsqueeze(1).expand(-1, segments, -1, -1, -1).contiguous()
+    zero = _dense(torch.zeros_like(first).unsqueeze(1).expand(-1, segments, -1, -1, -1))
     moved, _ = every(advance, zero, parts)
-    over = torch.exp(steps.sum(0) * rates)
+    over = torch.exp(steps.sum(0).unsqueeze(-2) * rates)
     last, starts = every(enter, first, (over.transpose(0, 1), moved.transpose(0, 1)))
-    _, y = every(advance, starts.transpose(0, 1).contiguous(), parts)
+    _, y = every(advance, _dense(starts.transpose(0, 1)), parts)
     return cut.by_place(y.unsqueeze(0), length), last

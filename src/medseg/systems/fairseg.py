@@ -49,10 +49,10 @@ CARD = Card(
         ),
         reproduced="not at this size: nuclei at 64 px, a tenth of 200 training images with "
         "inverted contrast, 360 steps, 3 seeds: the published scaling lowers the minority's test "
-        "Dice by 0.28 (0.26 to 0.29) against the same loss with gamma 0, and by 0.01 where it refines a "
-        "plain network for 5 epochs; a smaller weight on probabilities also shrinks their "
-        "gradient. With scaled=losses the minority gains 0.29 (0.28 to 0.31) on the plain losses "
-        "(0.10 to 0.68 by seed), and the majority loses 0.02; gamma 0 gains as much, so it is "
-        "counting each group once that pays, not the scaling",
+        "Dice by 0.28 (0.26 to 0.29) against the same loss with gamma 0, and by 0.01 where it "
+        "refines a plain network for 5 epochs; a smaller weight on probabilities also shrinks "
+        "their gradient. With scaled=losses the minority gains 0.29 (0.28 to 0.31) on the plain "
+        "losses (0.10 to 0.68 by seed), and the majority loses 0.02; gamma 0 gains as much, so "
+        "it is counting each group once that pays, not the scaling",
     ),
 )

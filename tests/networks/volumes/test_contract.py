@@ -209,5 +209,7 @@ def test_onnx_runtime_gives_the_same_logits_at_another_size(system: str) -> None
     session = onnxruntime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {"image": x.numpy()})
     with torch.inference_mode():
-        expected = network(x)
-    assert float((expected - torch.from_numpy(found)).abs().max()) < 1e-4
+        single, exact = network(x), network.double()(x.double())
+    # A long scan rounds by more than 1e-4 in PyTorch's single precision, too.
+    rounding = float((single - exact).abs().max())
+    assert float((torch.from_numpy(found) - exact).abs().max()) < max(1e-4, 2 * rounding)
