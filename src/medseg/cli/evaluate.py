@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from medseg.cli.options import Device, Layout, MaxRam, NetworkOf
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from medseg.interactions import Interactions
 
 
 class WhichPart(StrEnum):
@@ -266,11 +271,14 @@ def evaluate(
                 explain,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
-    for path in output or []:
-        result.save(path, explained=explained if path in pages else ())
-    # Whoever reads this may stop reading.
     console = Console()
-    console.print(render(result))
+    # Whoever reads the scores may stop reading, and a report may not be written: neither may cost
+    # the other.
+    try:
+        for path in output or []:
+            result.save(path, explained=explained if path in pages else ())
+    finally:
+        console.print(render(result))
     for path in output or []:
         console.print(f"Wrote {path}", markup=False, highlight=False)
 
@@ -290,10 +298,9 @@ def _refuse(**given: bool) -> None:
 def _interact(output: list[Path], **options: Any) -> None:
     """Measure, print and write Dice over interactions."""
     from rich.console import Console
-    from rich.table import Table
 
     from medseg.engine.progress import counting_bar
-    from medseg.interactions import REACHED, check_suffix, measure_interactions
+    from medseg.interactions import check_suffix, measure_interactions
 
     for path in output:
         check_suffix(path)
@@ -303,14 +310,27 @@ def _interact(output: list[Path], **options: Any) -> None:
             **options,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
+    console = Console()
+    try:
+        for path in output:
+            found.save(path)
+    finally:
+        _print_courses(console, found)
     for path in output:
-        found.save(path)
+        console.print(f"Wrote {path}", markup=False, highlight=False)
+
+
+def _print_courses(console: Console, found: Interactions) -> None:
+    """Dice after each interaction, and how many it takes to reach some."""
+    from rich.table import Table
+
+    from medseg.interactions import REACHED
+
     table = Table("interactions", "Dice", "95 % interval", title=found.truth, title_justify="left")
     for n, mean in enumerate(found.means(), 1):
         assert mean.mean is not None
         interval = "" if mean.low is None else f"{mean.low:.4f} to {mean.high:.4f}"
         table.add_row(str(n), f"{mean.mean:.4f}", interval)
-    console = Console()
     console.print(table)
     for dice in REACHED:
         needed, never = found.needed(dice)
@@ -321,8 +341,6 @@ def _interact(output: list[Path], **options: Any) -> None:
         )
     if found.note:
         console.print(found.note, markup=False, highlight=False)
-    for path in output:
-        console.print(f"Wrote {path}", markup=False, highlight=False)
 
 
 def _chosen(names: str | None, instances: bool) -> tuple[str, ...]:

@@ -146,7 +146,7 @@ def export(
             "Name a run or a .medseg file",
         )  # fmt: skip
     with pruned_file(source, depth, system) as bundle:
-        if read_manifest(bundle).volume is not None:
+        if bundle.suffix == SUFFIX and read_manifest(bundle).volume is not None:
             # It builds on this module.
             from medseg.export.volumes import check_options, export_volumes
 
