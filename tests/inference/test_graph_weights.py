@@ -69,7 +69,7 @@ def test_tensors_are_those_of_the_package_safetensors(
             assert found[name].dtype == values.dtype
 
 
-@pytest.mark.parametrize("left_out", ["{}", '["a", "a"]', '["b"]', "no json", "[1]"])
+@pytest.mark.parametrize("left_out", ["{}", '["a", "a"]', '["b"]', "no json", "[1]", "[[1]]"])
 def test_what_is_no_list_of_weights_is_refused(left_out: str) -> None:
     with pytest.raises(ValueError, match=r"weights|Expecting"):
         complete(bare(), left_out, save({"a": np.ones(2, np.float32)}))
@@ -89,6 +89,15 @@ def test_what_is_no_list_of_weights_is_refused(left_out: str) -> None:
 def test_a_header_that_describes_no_tensors_is_a_value_error(header: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         read_tensors(len(header).to_bytes(8, "little") + header.encode() + bytes(4))
+
+
+def test_weights_that_share_their_bytes_are_refused() -> None:
+    entry = {"dtype": "F32", "shape": [100], "data_offsets": [0, 400]}
+    header = json.dumps({f"a{number}": entry for number in range(100)}).encode()
+    stored = len(header).to_bytes(8, "little") + header + bytes(400)
+    names = json.dumps([f"a{number}" for number in range(100)])
+    with pytest.raises(ValueError, match="share their bytes"):
+        complete(bare(), names, stored)
 
 
 @given(st.data())

@@ -41,11 +41,15 @@ def complete(graph: bytes, left_out: str, weights: bytes) -> bytes:
         ValueError: the weights are damaged, or do not hold all that is named.
     """
     names = json.loads(left_out)
-    if not isinstance(names, list) or len(set(map(str, names))) != len(names):
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError("the graph does not say which weights it lacks")
+    if len(set(names)) != len(names):
+        raise ValueError("the graph names weights twice")
     tensors = read_tensors(weights)
     if lacking := [name for name in names if name not in tensors]:
         raise ValueError(f"the graph needs weights that are not there, {lacking[0]!r} for one")
+    if sum(tensors[name].nbytes for name in names) > len(weights):
+        raise ValueError("weights share their bytes, and would fill the memory")
     return graph + b"".join(_initializer(name, tensors[name]) for name in names)
 
 
